@@ -1,0 +1,55 @@
+//! Tracepoint `kvmmmu:kvm_mmu_get_page`: a page table page is taken into use.
+//!
+//! Of these only roots are reported: pages of the level that the vCPU's root MMU has, or above.
+//! With 3 levels the root itself is no such page: its four entries point to pages of level 2.
+
+use aya_ebpf::EbpfContext as _;
+use aya_ebpf::helpers::bpf_get_current_pid_tgid;
+use aya_ebpf::macros::tracepoint;
+use aya_ebpf::programs::TracePointContext;
+use ept_trace_common::abi::{Hook, RootRecord, kind};
+
+use crate::maps::{EVENTS, IN_IOCTL, Outcome, config, count, emit, header};
+use crate::read;
+
+/// `kvmmmu:kvm_mmu_get_page`.
+#[tracepoint]
+pub fn kvm_mmu_get_page(ctx: TracePointContext) -> u32 {
+    let outcome = report(ctx.as_ptr() as u64);
+    count(Hook::GetPage, &outcome);
+    0
+}
+
+#[inline(always)]
+fn report(record: u64) -> Outcome {
+    // SAFETY: copied at once; only this thread writes its own key.
+    let Some(call) = (unsafe { IN_IOCTL.get(&bpf_get_current_pid_tgid()) }).copied() else {
+        return Outcome::Filtered;
+    };
+    let fields = &config().fields;
+    let places = &config().tracepoints;
+    let (Some(role), Some(gfn), Some(vm), Some(root_level)) = (
+        read::field(record, &places.page_role),
+        read::field(record, &places.page_gfn),
+        read::field(call.vcpu, &fields.kvm),
+        read::field(call.vcpu, &fields.root_level),
+    ) else {
+        return Outcome::Dropped;
+    };
+    // kvm_mmu_page_role: the level is in the four lowest bits on every kernel.
+    let page_level = if root_level == 3 { 2 } else { root_level };
+    if role & 0xf < page_level {
+        return Outcome::Filtered;
+    }
+    let record = RootRecord {
+        header: header(kind::ROOT, Hook::GetPage),
+        vm,
+        vcpu: call.vcpu,
+        gfn,
+        vcpu_id: read::field(call.vcpu, &fields.vcpu_id).unwrap_or(0) as u32,
+        creator: read::field(vm, &fields.userspace_pid).unwrap_or(0) as u32,
+        role: role as u32,
+        root_level: root_level as u32,
+    };
+    emit(&EVENTS, &record)
+}

@@ -1,0 +1,8 @@
+//! One file for each kernel function or tracepoint.
+
+mod get_page;
+mod hardware_setup;
+mod init_kvm_mmu;
+mod ioctl;
+mod kvm_arch_destroy_vm;
+mod kvm_configure_mmu;

@@ -1,0 +1,165 @@
+//! The maps, the constants handed down, and the counting of every call.
+
+use aya_ebpf::helpers::bpf_get_current_pid_tgid;
+use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
+use ept_trace_common::abi::{
+    Config, Counters, DecisionRecord, Field, FileFields, Fields, Header, Hook, MmuState, Plain,
+    TracepointFields, Variables,
+};
+
+/// Offsets and filters; userspace puts the real ones in place before the programs are loaded.
+// SAFETY: the name is what userspace looks the constant up by; nothing else has it.
+#[unsafe(no_mangle)]
+static CONFIG: Config = Config {
+    filter_tgid: 0,
+    cpuid_embedded: 0,
+    fields: Fields {
+        kvm: Field::ABSENT,
+        vcpu_id: Field::ABSENT,
+        maxphyaddr: Field::ABSENT,
+        cr0: Field::ABSENT,
+        cr4: Field::ABSENT,
+        efer: Field::ABSENT,
+        mmu: Field::ABSENT,
+        guest_mmu: Field::ABSENT,
+        role: Field::ABSENT,
+        cpu_role: Field::ABSENT,
+        root_level: Field::ABSENT,
+        direct: Field::ABSENT,
+        cpuid_nent: Field::ABSENT,
+        cpuid_entries: Field::ABSENT,
+        userspace_pid: Field::ABSENT,
+        vm_type: Field::ABSENT,
+    },
+    files: FileFields {
+        files: Field::ABSENT,
+        fdt: Field::ABSENT,
+        max_fds: Field::ABSENT,
+        fd: Field::ABSENT,
+        private_data: Field::ABSENT,
+        dentry: Field::ABSENT,
+        name: Field::ABSENT,
+    },
+    tracepoints: TracepointFields {
+        ioctl_fd: Field::ABSENT,
+        ioctl_cmd: Field::ABSENT,
+        ioctl_ret: Field::ABSENT,
+        page_gfn: Field::ABSENT,
+        page_role: Field::ABSENT,
+    },
+};
+
+/// The configuration. A volatile reference: its value here is not the one at run time.
+#[inline(always)]
+pub fn config() -> &'static Config {
+    // SAFETY: CONFIG is a static; the volatile read of its address keeps the compiler from
+    // folding the placeholder values into the programs.
+    unsafe { &*core::ptr::read_volatile(&&raw const CONFIG) }
+}
+
+/// Where KVM's variables are.
+#[map]
+pub static VARIABLES: Array<Variables> = Array::with_max_entries(1, 0);
+
+/// What became of each call, by hook.
+#[map]
+pub static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(Hook::ALL.len() as u32, 0);
+
+/// The events. Userspace may set another size.
+#[map]
+pub static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
+
+/// What must not be lost behind many ordinary events: set-up, and decisions not plainly right.
+#[map]
+pub static URGENT: RingBuf = RingBuf::with_byte_size(1 << 16, 0);
+
+/// Where a decision is put together before it goes into a ring.
+#[map]
+pub static SCRATCH: PerCpuArray<DecisionRecord> = PerCpuArray::with_max_entries(1, 0);
+
+/// A call in progress: from entry to return of one thread.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct InFlight {
+    /// Address of the vCPU.
+    pub vcpu: u64,
+    /// `flag`s gathered so far, or the ioctl's command.
+    pub detail: u64,
+    /// The root MMU at entry.
+    pub before: MmuState,
+}
+
+/// Threads inside `kvm_init_mmu`, by `pid_tgid`.
+#[map]
+pub static IN_INIT_MMU: HashMap<u64, InFlight> = HashMap::with_max_entries(4096, 0);
+
+/// Threads inside an ioctl on a vCPU, by `pid_tgid`.
+#[map]
+pub static IN_IOCTL: HashMap<u64, InFlight> = HashMap::with_max_entries(4096, 0);
+
+/// What was last reported of a vCPU at KVM_RUN, so that only changes are.
+#[map]
+pub static REPORTED: LruHashMap<u64, Reported> = LruHashMap::with_max_entries(4096, 0);
+
+/// See [`REPORTED`].
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Reported {
+    pub maxphyaddr: u32,
+    pub root_level: u32,
+    pub role: u64,
+}
+
+/// What became of one call.
+pub enum Outcome {
+    Delivered,
+    Filtered,
+    Dropped,
+}
+
+/// Counts one call of a hook.
+#[inline(always)]
+pub fn count(hook: Hook, outcome: &Outcome) {
+    if let Some(counters) = COUNTERS.get_ptr_mut(hook as u32) {
+        // SAFETY: a per-CPU element; the program cannot be preempted by itself.
+        let counters = unsafe { &mut *counters };
+        counters.fired += 1;
+        match outcome {
+            Outcome::Delivered => counters.delivered += 1,
+            Outcome::Filtered => counters.filtered += 1,
+            Outcome::Dropped => counters.dropped += 1,
+        }
+    }
+}
+
+/// Whether the current process is one that is asked for.
+#[inline(always)]
+pub fn wanted() -> bool {
+    let filter = config().filter_tgid;
+    filter == 0 || (bpf_get_current_pid_tgid() >> 32) as u32 == filter
+}
+
+/// The head of a record made now.
+#[inline(always)]
+pub fn header(kind: u32, hook: Hook) -> Header {
+    let pid_tgid = bpf_get_current_pid_tgid();
+    Header {
+        kind,
+        hook: hook as u32,
+        // SAFETY: a helper without arguments.
+        time_ns: unsafe { bpf_ktime_get_ns() },
+        tgid: (pid_tgid >> 32) as u32,
+        tid: pid_tgid as u32,
+    }
+}
+
+/// Puts a record into a ring.
+#[inline(always)]
+pub fn emit<T: Plain>(ring: &RingBuf, record: &T) -> Outcome {
+    match ring.output::<T>(record, 0) {
+        Ok(()) => Outcome::Delivered,
+        Err(_) => Outcome::Dropped,
+    }
+}

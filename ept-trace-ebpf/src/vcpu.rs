@@ -1,0 +1,173 @@
+//! What is captured of a vCPU: the inputs of the decision and its outcome.
+
+use aya_ebpf::helpers::bpf_probe_read_kernel;
+use ept_trace_common::abi::{
+    ABSENT, DecisionRecord, Field, Hook, Inputs, MmuState, Variable, flag, kind,
+};
+use ept_trace_common::decision::{query_maxphyaddr, tdp_root_level};
+
+use crate::maps::{EVENTS, Outcome, SCRATCH, URGENT, VARIABLES, config, emit, header};
+use crate::read;
+
+/// Size of `struct kvm_cpuid_entry2`, which is ABI.
+const CPUID_ENTRY_SIZE: u64 = 40;
+/// `KVM_MAX_CPUID_ENTRIES` of the newest kernels (80 before 5.11).
+const MAX_CPUID_ENTRIES: u32 = 256;
+
+/// The root MMU of a vCPU now.
+#[inline(always)]
+pub fn mmu_state(vcpu: u64) -> MmuState {
+    let fields = &config().fields;
+    MmuState {
+        role: read::field(vcpu, &fields.role).unwrap_or(0),
+        cpu_role: read::field(vcpu, &fields.cpu_role).unwrap_or(0),
+        root_level: read::field(vcpu, &fields.root_level).unwrap_or(0) as u32,
+        direct: read::field(vcpu, &fields.direct).unwrap_or(0) as u32,
+    }
+}
+
+/// Whether L2 runs on nested TDP: `arch.mmu` points to `arch.guest_mmu`.
+#[inline(always)]
+pub fn is_nested(vcpu: u64) -> bool {
+    let fields = &config().fields;
+    match (read::field(vcpu, &fields.mmu), read::address_of(vcpu, &fields.guest_mmu)) {
+        (Some(mmu), Some(guest_mmu)) => mmu == guest_mmu,
+        _ => false,
+    }
+}
+
+/// Captures the vCPU as it is now and hands the record to userspace.
+#[inline(always)]
+pub fn report_decision(hook: Hook, vcpu: u64, flags: u64, before: &MmuState) -> Outcome {
+    // In map memory, which the verifier does not follow: on the stack, every member that may or
+    // may not be readable would double the states that it has to walk through.
+    let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return Outcome::Dropped };
+    // SAFETY: an element of this CPU; the kernel runs one tracing program on a CPU at a time.
+    let record = unsafe { &mut *scratch };
+    let fields = &config().fields;
+    record.header = header(kind::DECISION, hook);
+    record.vcpu = vcpu;
+    record.flags = flags as u32;
+    record.unread = 0;
+    record.before = *before;
+    let vm = member(record, vcpu, &fields.kvm, 0);
+    record.vm = vm;
+    record.vcpu_id = member(record, vcpu, &fields.vcpu_id, 1) as u32;
+    record.maxphyaddr = member(record, vcpu, &fields.maxphyaddr, 2) as u32;
+    record.cr0 = member(record, vcpu, &fields.cr0, 3);
+    record.cr4 = member(record, vcpu, &fields.cr4, 4);
+    record.efer = member(record, vcpu, &fields.efer, 5);
+    record.after.role = member(record, vcpu, &fields.role, 8);
+    record.after.cpu_role = member(record, vcpu, &fields.cpu_role, 9);
+    record.after.root_level = member(record, vcpu, &fields.root_level, 10) as u32;
+    record.after.direct = member(record, vcpu, &fields.direct, 11) as u32;
+    record.cpuid_nent = member(record, vcpu, &fields.cpuid_nent, 12) as u32;
+    record.creator = member(record, vm, &fields.userspace_pid, 14) as u32;
+    record.vm_type = member(record, vm, &fields.vm_type, 15) as u32;
+    read_inputs(&mut record.inputs);
+    read_cpuid(vcpu, record);
+    if plainly_right(record) {
+        emit(&EVENTS, record)
+    } else {
+        record.flags |= flag::SUSPECT;
+        emit(&URGENT, record)
+    }
+}
+
+/// Reads a member; 0 and the bit of `unread` where that fails.
+#[inline(always)]
+fn member(record: &mut DecisionRecord, base: u64, field: &Field, bit: u32) -> u64 {
+    match read::field(base, field) {
+        Some(value) => value,
+        None => {
+            record.unread |= 1 << bit;
+            0
+        }
+    }
+}
+
+/// KVM's own variables, each as far as its address is known.
+#[inline(always)]
+fn read_inputs(inputs: &mut Inputs) {
+    inputs.valid = 0;
+    let Some(variables) = VARIABLES.get(0) else { return };
+    let mut read_variable = |variable: Variable| {
+        let index = variable as usize;
+        let place = Field { size: variable.size() as u8, ..Field { offset: 0, ..Field::ABSENT } };
+        if let Some(value) = read::field(variables.address[index], &place) {
+            inputs.value[index] = value as u32;
+            inputs.valid |= 1 << index;
+        }
+    };
+    read_variable(Variable::TdpEnabled);
+    read_variable(Variable::MaxTdpLevel);
+    read_variable(Variable::TdpRootLevel);
+    read_variable(Variable::EnableEpt);
+    read_variable(Variable::VmxCapabilityEpt);
+    read_variable(Variable::NptEnabled);
+}
+
+/// Finds the leaves 0x80000000 and 0x80000008 among the entries that KVM holds for the vCPU.
+#[inline(always)]
+fn read_cpuid(vcpu: u64, record: &mut DecisionRecord) {
+    record.leaf_80000000_eax = 0;
+    record.leaf_80000008_eax = 0;
+    let fields = &config().fields;
+    if fields.cpuid_entries.offset == ABSENT || fields.cpuid_nent.offset == ABSENT {
+        return;
+    }
+    let entries = if config().cpuid_embedded != 0 {
+        read::address_of(vcpu, &fields.cpuid_entries)
+    } else {
+        read::field(vcpu, &fields.cpuid_entries)
+    };
+    let Some(entries) = entries else { return };
+    for index in 0..MAX_CPUID_ENTRIES {
+        if index >= record.cpuid_nent {
+            break;
+        }
+        let entry = entries + u64::from(index) * CPUID_ENTRY_SIZE;
+        // SAFETY: bpf_probe_read_kernel accepts any address; function, index, flags, eax.
+        let Ok([function, _, _, eax]) =
+            (unsafe { bpf_probe_read_kernel(entry as *const [u32; 4]) })
+        else {
+            return;
+        };
+        if function == 0x80000000 && record.flags & flag::LEAF_80000000 == 0 {
+            record.leaf_80000000_eax = eax;
+            record.flags |= flag::LEAF_80000000;
+        }
+        if function == 0x80000008 && record.flags & flag::LEAF_80000008 == 0 {
+            record.leaf_80000008_eax = eax;
+            record.flags |= flag::LEAF_80000008;
+        }
+    }
+    if record.cpuid_nent <= MAX_CPUID_ENTRIES {
+        record.flags |= flag::CPUID_READ;
+    }
+}
+
+/// Whether the decision, replayed here on the kernel's own inputs, gives what the kernel chose.
+///
+/// Chooses the ring, and nothing else: userspace judges every record by itself.
+#[inline(always)]
+fn plainly_right(record: &DecisionRecord) -> bool {
+    let need = (1 << Variable::TdpEnabled as u32) | (1 << Variable::MaxTdpLevel as u32);
+    let inputs = &record.inputs;
+    if record.flags & flag::NESTED != 0 || inputs.valid & need != need {
+        return true;
+    }
+    let leaf = |bit, eax| (record.flags & bit != 0).then_some(eax);
+    let maxphyaddr = query_maxphyaddr(
+        leaf(flag::LEAF_80000000, record.leaf_80000000_eax),
+        leaf(flag::LEAF_80000008, record.leaf_80000008_eax),
+    );
+    let level = tdp_root_level(
+        inputs.value[Variable::TdpRootLevel as usize] as u8,
+        inputs.value[Variable::MaxTdpLevel as usize] as u8,
+        maxphyaddr,
+    );
+    inputs.value[Variable::TdpEnabled as usize] == 0
+        || (record.maxphyaddr == u32::from(maxphyaddr)
+            && record.after.root_level == u32::from(level))
+}

@@ -1,0 +1,64 @@
+//! The driver: takes observations in order, lets the rules judge, and keeps count.
+
+mod summary;
+
+use crate::model::{Event, EventKind, Judgement, Mode, Verdict};
+use crate::oracle::{Known, replay};
+use crate::rules::RULES;
+
+pub use summary::{HookCounts, Summary};
+
+/// An observation with what the rules say of it.
+#[derive(Debug)]
+pub struct Judged {
+    /// The observation.
+    pub event: Event,
+    /// What each rule that it concerns says.
+    pub judgements: Vec<Judgement>,
+    /// For a decision: which MMU was set up, as far as that can be told.
+    pub mode: Option<Mode>,
+    /// For a decision: the root level that it should have.
+    pub expected_level: Option<u8>,
+}
+
+impl Judged {
+    /// The worst of the verdicts; ok where no rule has anything to say.
+    pub fn verdict(&self) -> Verdict {
+        self.judgements.iter().map(|judgement| judgement.verdict).max().unwrap_or(Verdict::Ok)
+    }
+}
+
+/// Judges a stream of observations.
+#[derive(Debug, Default)]
+pub struct Analysis {
+    known: Known,
+    summary: Summary,
+}
+
+impl Analysis {
+    /// Judges the next observation.
+    pub fn judge(&mut self, event: Event) -> Judged {
+        self.known.learn(&event.kind);
+        let judgements = RULES.iter().filter_map(|rule| (rule.judge)(&event, &self.known));
+        let mut judged =
+            Judged { judgements: judgements.collect(), mode: None, expected_level: None, event };
+        if let EventKind::Decision(decision) = &judged.event.kind
+            && let Ok(replay) = replay(&self.known.replay_inputs(decision))
+        {
+            judged.mode = Some(replay.mode);
+            judged.expected_level = replay.level;
+        }
+        self.summary.count(&judged);
+        judged
+    }
+
+    /// The counts so far.
+    pub fn summary(&self) -> &Summary {
+        &self.summary
+    }
+
+    /// The counts so far, to complete.
+    pub fn summary_mut(&mut self) -> &mut Summary {
+        &mut self.summary
+    }
+}

@@ -1,0 +1,78 @@
+//! The counts of a run, and what they say of it as a whole.
+
+use serde::{Deserialize, Serialize};
+
+use super::Judged;
+use crate::model::{EventKind, Verdict};
+
+/// What became of a hook's calls: `fired = delivered + filtered + dropped + missed`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HookCounts {
+    /// The hook.
+    pub hook: String,
+    /// Calls, as the kernel itself counts them where it does (kprobes).
+    pub fired: u64,
+    /// Calls whose record reached userspace, or whose state reached the hook's other half.
+    pub delivered: u64,
+    /// Calls left out on purpose.
+    pub filtered: u64,
+    /// Calls whose record was lost.
+    pub dropped: u64,
+    /// Calls that the program never saw.
+    pub missed: u64,
+}
+
+impl HookCounts {
+    /// Whether every call is accounted for.
+    pub fn adds_up(&self) -> bool {
+        self.fired == self.delivered + self.filtered + self.dropped + self.missed
+    }
+
+    /// Calls that should have been seen and were not.
+    pub fn lost(&self) -> u64 {
+        self.dropped + self.missed
+    }
+}
+
+/// The counts of a run.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Summary {
+    /// Root-level decisions observed.
+    pub decisions: u64,
+    /// EPT walks observed.
+    pub walks: u64,
+    /// Observations that some rule called a mismatch.
+    pub mismatches: u64,
+    /// Observations that could not be judged in full.
+    pub undetermined: u64,
+    /// Observations that are legal and will hurt someone.
+    pub advisories: u64,
+    /// Records lost.
+    pub lost: u64,
+    /// Times in which nothing could be observed.
+    pub gaps: u64,
+    /// By hook.
+    pub hooks: Vec<HookCounts>,
+}
+
+impl Summary {
+    pub(super) fn count(&mut self, judged: &Judged) {
+        match &judged.event.kind {
+            EventKind::Decision(_) => self.decisions += 1,
+            EventKind::Loss { records, .. } => self.lost += records,
+            EventKind::Gap { .. } => self.gaps += 1,
+            _ => {}
+        }
+        match judged.verdict() {
+            Verdict::Ok => {}
+            Verdict::Advisory => self.advisories += 1,
+            Verdict::Undetermined => self.undetermined += 1,
+            Verdict::Mismatch => self.mismatches += 1,
+        }
+    }
+
+    /// Whether something may have been overlooked.
+    pub fn is_incomplete(&self) -> bool {
+        self.lost > 0 || self.gaps > 0
+    }
+}

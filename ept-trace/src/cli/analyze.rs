@@ -1,0 +1,52 @@
+//! `analyze`: the same verdicts, from files.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader};
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+
+use super::Exit;
+use super::output::{Judge, OutputArgs};
+use crate::source::Observations;
+
+/// The arguments.
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// Files of observations; `-` is the standard input
+    #[arg(required = true)]
+    files: Vec<PathBuf>,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+/// Judges the files, one after another.
+pub(super) fn run(args: &Args) -> Result<Exit> {
+    let mut judge = Judge::new(&args.output);
+    let mut bad_lines = 0_u64;
+    for path in &args.files {
+        let name = path.display();
+        let input: Box<dyn BufRead> = if path.as_os_str() == "-" {
+            Box::new(io::stdin().lock())
+        } else {
+            Box::new(BufReader::new(File::open(path).with_context(|| name.to_string())?))
+        };
+        for line in Observations::new(input) {
+            match line.with_context(|| name.to_string())? {
+                Ok(event) => {
+                    judge.event(event)?;
+                }
+                Err(bad) => {
+                    bad_lines += 1;
+                    eprintln!("ept-trace: {name}: {bad} (passed over)");
+                }
+            }
+        }
+    }
+    judge.finish()?;
+    Ok(match Exit::of(judge.summary()) {
+        Exit::Mismatch => Exit::Mismatch,
+        _ if bad_lines > 0 => Exit::BadInput,
+        exit => exit,
+    })
+}

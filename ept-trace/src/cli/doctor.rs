@@ -1,0 +1,102 @@
+//! `doctor`: the facts and the plan, the very ones that `watch` uses.
+
+use std::fmt::Write as _;
+
+use anyhow::{Result, anyhow};
+use serde::Serialize;
+
+use super::Exit;
+use super::output::print;
+use crate::kernel::{AttachPlan, Host, Tracefs};
+use crate::live::{CannotRun, preflight};
+use crate::model::{HookStatus, KernelFacts};
+
+/// The arguments.
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// One JSON object
+    #[arg(short)]
+    json: bool,
+    /// Plan with tracepoints alone
+    #[arg(long)]
+    tracepoints: bool,
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    facts: &'a KernelFacts,
+    hooks: Vec<HookStatus>,
+    not_seen: &'a [String],
+}
+
+/// Prints facts and plan.
+pub(super) fn run(args: &Args) -> Result<Exit> {
+    // A machine that cannot be watched is worth a diagnosis all the more.
+    let obstacle = preflight();
+    let host = Host::read().map_err(|err| anyhow!(CannotRun(format!("{err:#}"))))?;
+    let tracefs = match obstacle {
+        Ok(()) => Tracefs::open().map_err(|err| anyhow!(CannotRun(format!("{err:#}")))),
+        Err(why) => Err(anyhow!(why)),
+    };
+    let plan = tracefs.as_ref().ok().map(|tracefs| host.plan(tracefs, !args.tracepoints));
+    let hooks = plan.as_ref().map(hook_statuses).unwrap_or_default();
+    let not_seen = plan.as_ref().map_or(&[][..], |plan| &plan.lost);
+    if args.json {
+        let report = Report { facts: &host.facts, hooks, not_seen };
+        print(&(serde_json::to_string(&report)? + "\n"))?;
+    } else {
+        print(&describe(&host.facts, &hooks, not_seen))?;
+    }
+    tracefs?;
+    if let Some(Err(why)) = plan.map(|plan| plan.sees_decisions()) {
+        return Err(anyhow!(CannotRun(format!("no decision can be seen here: {why}"))));
+    }
+    Ok(Exit::Clean)
+}
+
+/// The plan, as the sinks show it.
+pub(super) fn hook_statuses(plan: &AttachPlan) -> Vec<HookStatus> {
+    plan.hooks
+        .iter()
+        .map(|planned| HookStatus {
+            hook: planned.name.to_owned(),
+            attached: planned.attach.is_ok(),
+            how: match &planned.attach {
+                Ok(attach) => attach.to_string(),
+                Err(why) => why.clone(),
+            },
+        })
+        .collect()
+}
+
+fn describe(facts: &KernelFacts, hooks: &[HookStatus], not_seen: &[String]) -> String {
+    let mut text = String::new();
+    let mut line = |name: &str, value: String| {
+        let _ = writeln!(text, "{name:<22}{value}");
+    };
+    line("kernel", facts.release.clone());
+    line("vendor module", facts.vendor.to_string());
+    line("decision", facts.behaviour.era().to_owned());
+    let hex = |fact: &crate::model::Fact<u64>| match fact.value() {
+        Some(value) => format!("{value:#x} ({})", fact.origin()),
+        None => fact.to_string(),
+    };
+    line("MSR 0x48c", hex(&facts.hardware.ept_vpid_cap));
+    line("EPT offered", facts.hardware.offers_ept.to_string());
+    line("host LA57", facts.hardware.host_la57.to_string());
+    line("tdp_enabled", facts.kvm.tdp_enabled.to_string());
+    line("max_tdp_level", facts.kvm.max_tdp_level.to_string());
+    line("tdp_root_level", facts.kvm.tdp_root_level.to_string());
+    line("enable_ept", facts.kvm.enable_ept.to_string());
+    line("vmx_capability.ept", hex(&facts.kvm.vmx_capability_ept.map(u64::from)));
+    line("npt_enabled", facts.kvm.npt_enabled.to_string());
+    text.push_str("\nplan of attachment\n");
+    for hook in hooks {
+        let mark = if hook.attached { "+" } else { "-" };
+        let _ = writeln!(text, "  {mark} {:<30}{}", hook.hook, hook.how);
+    }
+    for what in not_seen {
+        let _ = writeln!(text, "  not seen: {what}");
+    }
+    text
+}

@@ -1,0 +1,257 @@
+//! `watch` and `record`: observe this machine while it runs.
+
+use std::ffi::OsString;
+use std::future::pending;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::PathBuf;
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use tokio::process::{Child, Command};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::{Instant, sleep_until};
+
+use super::Exit;
+use super::doctor::hook_statuses;
+use super::output::{Judge, OutputArgs, print};
+use crate::live::{Options, Session};
+use crate::model::{Event, EventKind};
+
+/// The arguments of `watch`.
+#[derive(clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    select: SelectArgs,
+    /// Show only decisions that are not ok
+    #[arg(long)]
+    mismatches: bool,
+    /// Also write the observations to a file, for `analyze`
+    #[arg(short, value_name = "FILE")]
+    output_file: Option<PathBuf>,
+    #[command(flatten)]
+    output: OutputArgs,
+    /// Load and attach everything, then exit
+    #[arg(long)]
+    dry_run: bool,
+    /// List the hooks of the plan, and exit
+    #[arg(short, long)]
+    list: bool,
+    /// Watch while this command runs
+    #[arg(last = true)]
+    command: Vec<OsString>,
+    /// Not shown: `record` is `watch` without an output.
+    #[arg(skip)]
+    silent: bool,
+}
+
+/// The arguments of `record`.
+#[derive(clap::Args)]
+pub(super) struct RecordArgs {
+    /// The file to write
+    #[arg(short, value_name = "FILE")]
+    output_file: PathBuf,
+    #[command(flatten)]
+    select: SelectArgs,
+    /// Record while this command runs
+    #[arg(last = true)]
+    command: Vec<OsString>,
+}
+
+/// What to watch, and how long.
+#[derive(clap::Args)]
+struct SelectArgs {
+    /// Only this process
+    #[arg(short, long)]
+    pid: Option<u32>,
+    /// Only this VM, by its number in the output
+    #[arg(long)]
+    vm: Option<u32>,
+    /// Only this vCPU, by its id
+    #[arg(long)]
+    vcpu: Option<u32>,
+    /// Stop after so many seconds
+    #[arg(long, value_name = "SECONDS")]
+    duration: Option<u64>,
+    /// Stop after so many decisions
+    #[arg(long, value_name = "N")]
+    stop_after: Option<u64>,
+    /// Use tracepoints alone, even where functions can be hooked
+    #[arg(long)]
+    tracepoints: bool,
+    /// Size of the ring buffer in KiB, a power of two
+    #[arg(long, value_name = "KIB", value_parser = parse_ring)]
+    ring: Option<u32>,
+    /// Load another eBPF object than the one built in
+    #[arg(long, value_name = "FILE", hide = true)]
+    ebpf_object: Option<PathBuf>,
+}
+
+fn parse_ring(text: &str) -> Result<u32, String> {
+    let kib: u32 = text.parse().map_err(|err| format!("{err}"))?;
+    if kib < 4 || kib > 1 << 20 || !kib.is_power_of_two() {
+        return Err("a power of two from 4 to 1048576".to_owned());
+    }
+    Ok(kib << 10)
+}
+
+impl From<RecordArgs> for Args {
+    fn from(args: RecordArgs) -> Self {
+        Self {
+            select: args.select,
+            mismatches: false,
+            output_file: Some(args.output_file),
+            output: OutputArgs {
+                format: super::output::Format::Text,
+                json: false,
+                quiet: true,
+                color: super::output::Colour::Never,
+            },
+            dry_run: false,
+            list: false,
+            command: args.command,
+            silent: true,
+        }
+    }
+}
+
+impl SelectArgs {
+    fn options(&self) -> Options {
+        Options {
+            tgid: self.pid,
+            no_kprobes: self.tracepoints,
+            ring_bytes: self.ring.unwrap_or(0),
+            object: self.ebpf_object.clone(),
+        }
+    }
+
+    /// Whether an event is one that is asked for.
+    fn wants(&self, event: &Event) -> bool {
+        let (vm, vcpu) = match &event.kind {
+            EventKind::Decision(decision) => (decision.vm, decision.vcpu),
+            EventKind::Root(root) => (root.vm, root.vcpu),
+            _ => return true,
+        };
+        self.vm.is_none_or(|wanted| wanted == vm) && self.vcpu.is_none_or(|wanted| wanted == vcpu)
+    }
+}
+
+/// Watches until told to stop.
+pub(super) fn run(args: Args) -> Result<Exit> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(watch(args))
+}
+
+async fn watch(args: Args) -> Result<Exit> {
+    let mut session = Session::start(&args.select.options())?;
+    let hooks = hook_statuses(session.plan());
+    if args.list {
+        for hook in &hooks {
+            let mark = if hook.attached { "+" } else { "-" };
+            print(&format!("{mark} {:<30}{}\n", hook.hook, hook.how))?;
+        }
+        return Ok(Exit::Clean);
+    }
+    let mut judge = if args.silent { Judge::silent() } else { Judge::new(&args.output) };
+    if let Some(path) = &args.output_file {
+        judge.record_to(path)?;
+    }
+    if args.mismatches {
+        judge.show_only_wrong();
+    }
+    judge.begin(&hooks, &session.plan().lost)?;
+    judge.event(session.first_event())?;
+    if args.dry_run {
+        return Ok(Exit::Clean);
+    }
+
+    let child = start(&args.command)?;
+    let status = observe(&args.select, &mut session, &mut judge, child).await;
+    let (last, counts) = session.finish()?;
+    for event in last.into_iter().filter(|event| args.select.wants(event)) {
+        if status.is_ok() {
+            judge.event(event)?;
+        }
+    }
+    judge.summary_mut().hooks = counts;
+    // Whoever read our output may be gone; the verdict stands all the same.
+    let status = match status {
+        Err(err) if super::is_closed_pipe(&err) => None,
+        status => status?,
+    };
+    judge.finish()?;
+    Ok(match Exit::of(judge.summary()) {
+        Exit::Clean if status.is_some_and(|status| !status.success()) => {
+            report_failure(&args.command, status);
+            Exit::Failure
+        }
+        exit => exit,
+    })
+}
+
+/// Shows what comes until the end: of the command, of the time, or by a signal.
+async fn observe(
+    select: &SelectArgs,
+    session: &mut Session,
+    judge: &mut Judge,
+    mut child: Option<Child>,
+) -> Result<Option<ExitStatus>> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let deadline = select.duration.map(|seconds| Instant::now() + Duration::from_secs(seconds));
+    let mut status = None;
+    loop {
+        let events = tokio::select! {
+            events = session.next() => events?,
+            _ = interrupt.recv() => break,
+            _ = terminate.recv() => break,
+            () = at(deadline) => break,
+            ended = ended(&mut child) => {
+                status = Some(ended?);
+                break;
+            }
+        };
+        for event in events.into_iter().filter(|event| select.wants(event)) {
+            judge.event(event)?;
+        }
+        if select.stop_after.is_some_and(|count| judge.summary().decisions >= count) {
+            break;
+        }
+    }
+    if let (None, Some(child)) = (status, &mut child) {
+        child.kill().await.context("the command cannot be stopped")?;
+    }
+    Ok(status)
+}
+
+fn start(command: &[OsString]) -> Result<Option<Child>> {
+    let Some((program, arguments)) = command.split_first() else { return Ok(None) };
+    let mut child = Command::new(program);
+    child.args(arguments).kill_on_drop(true);
+    let child = child.spawn().with_context(|| program.display().to_string())?;
+    Ok(Some(child))
+}
+
+async fn at(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline).await,
+        None => pending().await,
+    }
+}
+
+async fn ended(child: &mut Option<Child>) -> std::io::Result<ExitStatus> {
+    match child {
+        Some(child) => child.wait().await,
+        None => pending().await,
+    }
+}
+
+fn report_failure(command: &[OsString], status: Option<ExitStatus>) {
+    let name = command.first().map_or_else(String::new, |name| name.display().to_string());
+    let how = match status.map(|status| (status.code(), status.signal())) {
+        Some((Some(code), _)) => format!("exit code {code}"),
+        Some((None, Some(signal))) => format!("signal {signal}"),
+        _ => "an unknown status".to_owned(),
+    };
+    eprintln!("ept-trace: {name} ended with {how}");
+}

@@ -1,0 +1,348 @@
+//! BTF: the kernel's own description of its types, of vmlinux and of modules.
+//!
+//! Just what is needed to find a member by its path, and the parameters of a function. Layout
+//! of the format: Documentation/bpf/btf.rst.
+
+use std::fmt;
+
+use ept_trace_common::abi::Field;
+
+const MAGIC: u16 = 0xeb9f;
+const HEADER_SIZE: usize = 24;
+
+const KIND_INT: u32 = 1;
+const KIND_PTR: u32 = 2;
+const KIND_ARRAY: u32 = 3;
+const KIND_STRUCT: u32 = 4;
+const KIND_UNION: u32 = 5;
+const KIND_ENUM: u32 = 6;
+const KIND_TYPEDEF: u32 = 8;
+const KIND_VOLATILE: u32 = 9;
+const KIND_CONST: u32 = 10;
+const KIND_RESTRICT: u32 = 11;
+const KIND_FUNC: u32 = 12;
+const KIND_FUNC_PROTO: u32 = 13;
+const KIND_VAR: u32 = 14;
+const KIND_DATASEC: u32 = 15;
+const KIND_DECL_TAG: u32 = 17;
+const KIND_TYPE_TAG: u32 = 18;
+const KIND_ENUM64: u32 = 19;
+
+/// Types nested deeper than this are refused: no kernel structure is, a broken file may be.
+const MAX_DEPTH: usize = 16;
+
+/// Why BTF did not answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BtfError {
+    /// The data is not BTF, or is damaged.
+    Malformed(&'static str),
+    /// There is no such structure, member or function.
+    NotFound(String),
+    /// There are several, and they differ.
+    Ambiguous(String),
+}
+
+impl fmt::Display for BtfError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Malformed(what) => write!(f, "BTF is malformed: {what}"),
+            Self::NotFound(what) => write!(f, "BTF has no {what}"),
+            Self::Ambiguous(what) => write!(f, "BTF has several {what}, which differ"),
+        }
+    }
+}
+
+impl std::error::Error for BtfError {}
+
+/// One loaded piece: vmlinux, or a module on top of it.
+struct Piece {
+    types: Vec<u8>,
+    strings: Vec<u8>,
+    /// String offsets below this belong to the piece underneath.
+    first_string: u32,
+}
+
+/// The types of a kernel: vmlinux, and any number of modules on top.
+pub struct Btf {
+    pieces: Vec<Piece>,
+    /// By type id: piece and offset in it. Id 0 is `void`.
+    index: Vec<(u32, u32)>,
+    /// Ids below this belong to vmlinux; those of a module start here, whichever module it is.
+    base_types: usize,
+    base_strings: u32,
+}
+
+/// A type's head: name, kind and so on.
+#[derive(Clone, Copy)]
+struct Type {
+    piece: usize,
+    at: usize,
+    name: u32,
+    kind: u32,
+    vlen: usize,
+    kind_flag: bool,
+    size_or_type: u32,
+}
+
+/// A member found: its place in bits, and its type.
+struct Found {
+    bit: u32,
+    width: u32,
+    type_id: u32,
+}
+
+impl Btf {
+    /// Reads the BTF of vmlinux.
+    ///
+    /// # Errors
+    ///
+    /// [`BtfError::Malformed`].
+    pub fn parse(vmlinux: &[u8]) -> Result<Self, BtfError> {
+        let mut btf = Self {
+            pieces: Vec::new(),
+            index: vec![(u32::MAX, 0)],
+            base_types: 0,
+            base_strings: 0,
+        };
+        btf.add(vmlinux)?;
+        btf.base_types = btf.index.len();
+        btf.base_strings = u32::try_from(btf.pieces[0].strings.len())
+            .map_err(|_| BtfError::Malformed("string section too large"))?;
+        Ok(btf)
+    }
+
+    /// Puts one module's split BTF on top, in the place of the one before.
+    ///
+    /// # Errors
+    ///
+    /// [`BtfError::Malformed`]; the types of vmlinux stay usable.
+    pub fn set_module(&mut self, module: &[u8]) -> Result<(), BtfError> {
+        self.pieces.truncate(1);
+        self.index.truncate(self.base_types);
+        self.add(module)
+    }
+
+    fn add(&mut self, data: &[u8]) -> Result<(), BtfError> {
+        let word = |at: usize| -> Result<u32, BtfError> {
+            let bytes = data.get(at..at + 4).ok_or(BtfError::Malformed("truncated"))?;
+            Ok(u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
+        };
+        if word(0)? & 0xffff != u32::from(MAGIC) {
+            return Err(BtfError::Malformed("wrong magic"));
+        }
+        let header = word(4)? as usize;
+        if header < HEADER_SIZE {
+            return Err(BtfError::Malformed("short header"));
+        }
+        let section = |offset: usize, length: usize| {
+            let start = header.checked_add(offset)?;
+            data.get(start..start.checked_add(length)?).map(<[u8]>::to_vec)
+        };
+        let truncated = BtfError::Malformed("truncated");
+        let types = section(word(8)? as usize, word(12)? as usize).ok_or(truncated.clone())?;
+        let strings = section(word(16)? as usize, word(20)? as usize).ok_or(truncated)?;
+        self.pieces.push(Piece { types, strings, first_string: self.base_strings });
+        let piece = self.pieces.len() - 1;
+        let mut at = 0;
+        while at < self.pieces[piece].types.len() {
+            let head = self.head(piece, at).ok_or(BtfError::Malformed("truncated type"))?;
+            let place = (u32::try_from(piece), u32::try_from(at));
+            let (Ok(piece_number), Ok(offset)) = place else {
+                return Err(BtfError::Malformed("type section too large"));
+            };
+            self.index.push((piece_number, offset));
+            at += 12 + trailer(&head).ok_or(BtfError::Malformed("unknown kind"))?;
+        }
+        Ok(())
+    }
+
+    fn word(&self, piece: usize, at: usize) -> Option<u32> {
+        let bytes = self.pieces[piece].types.get(at..at.checked_add(4)?)?;
+        Some(u32::from_le_bytes(bytes.try_into().ok()?))
+    }
+
+    fn head(&self, piece: usize, at: usize) -> Option<Type> {
+        let info = self.word(piece, at + 4)?;
+        Some(Type {
+            piece,
+            at,
+            name: self.word(piece, at)?,
+            kind: info >> 24 & 0x1f,
+            vlen: (info & 0xffff) as usize,
+            kind_flag: info >> 31 != 0,
+            size_or_type: self.word(piece, at + 8)?,
+        })
+    }
+
+    fn type_of(&self, id: u32) -> Option<Type> {
+        let (piece, at) = *self.index.get(id as usize)?;
+        (piece != u32::MAX).then(|| self.head(piece as usize, at as usize))?
+    }
+
+    fn string(&self, piece: usize, offset: u32) -> Option<&[u8]> {
+        let piece = &self.pieces[piece];
+        let (strings, offset) = match offset.checked_sub(piece.first_string) {
+            Some(own) => (&piece.strings, own),
+            None => (&self.pieces[0].strings, offset),
+        };
+        let tail = strings.get(offset as usize..)?;
+        Some(&tail[..tail.iter().position(|byte| *byte == 0)?])
+    }
+
+    fn is_named(&self, ty: &Type, name: &str) -> bool {
+        self.string(ty.piece, ty.name) == Some(name.as_bytes())
+    }
+
+    fn named(&self, kinds: &[u32], name: &str) -> impl Iterator<Item = Type> {
+        self.index
+            .iter()
+            .skip(1)
+            .filter_map(|(piece, at)| self.head(*piece as usize, *at as usize))
+            .filter(move |ty| kinds.contains(&ty.kind) && self.is_named(ty, name))
+    }
+
+    /// Whether there is a structure of this name.
+    pub fn has_struct(&self, name: &str) -> bool {
+        self.named(&[KIND_STRUCT, KIND_UNION], name).next().is_some()
+    }
+
+    /// The place of a member, such as `arch.root_mmu.root_role.level` in `kvm_vcpu`.
+    ///
+    /// Anonymous structures and unions on the way need not be named; pointers are not followed.
+    ///
+    /// # Errors
+    ///
+    /// [`BtfError::NotFound`], or [`BtfError::Ambiguous`] where two structures of that name have
+    /// the member at different places.
+    pub fn field(&self, structure: &str, path: &str) -> Result<Field, BtfError> {
+        let mut places = self
+            .named(&[KIND_STRUCT, KIND_UNION], structure)
+            .filter_map(|ty| self.resolve(ty, path));
+        let Some(first) = places.next() else {
+            return Err(BtfError::NotFound(format!("member {structure}.{path}")));
+        };
+        if places.any(|other| other != first) {
+            return Err(BtfError::Ambiguous(format!("structures {structure} with {path}")));
+        }
+        Ok(first)
+    }
+
+    fn resolve(&self, mut ty: Type, path: &str) -> Option<Field> {
+        let mut bit = 0;
+        let mut found = None;
+        for name in path.split('.') {
+            if let Some(Found { type_id, .. }) = found {
+                ty = self.skip_modifiers(type_id)?;
+            }
+            let member = self.member(ty, name, 0)?;
+            bit += member.bit;
+            found = Some(member);
+        }
+        let Found { width, type_id, .. } = found?;
+        self.place(bit, width, type_id)
+    }
+
+    /// Finds a member by name, looking into anonymous members too.
+    fn member(&self, ty: Type, name: &str, depth: usize) -> Option<Found> {
+        if !matches!(ty.kind, KIND_STRUCT | KIND_UNION) || depth > MAX_DEPTH {
+            return None;
+        }
+        for number in 0..ty.vlen {
+            let at = ty.at + 12 + number * 12;
+            let member_name = self.word(ty.piece, at)?;
+            let type_id = self.word(ty.piece, at + 4)?;
+            let offset = self.word(ty.piece, at + 8)?;
+            let (bit, width) =
+                if ty.kind_flag { (offset & 0x00ff_ffff, offset >> 24) } else { (offset, 0) };
+            let member_name = self.string(ty.piece, member_name)?;
+            if member_name == name.as_bytes() {
+                return Some(Found { bit, width, type_id });
+            }
+            if member_name.is_empty()
+                && let Some(inner) = self.skip_modifiers(type_id)
+                && let Some(found) = self.member(inner, name, depth + 1)
+            {
+                return Some(Found { bit: bit + found.bit, ..found });
+            }
+        }
+        None
+    }
+
+    fn skip_modifiers(&self, mut id: u32) -> Option<Type> {
+        for _ in 0..MAX_DEPTH {
+            let ty = self.type_of(id)?;
+            match ty.kind {
+                KIND_TYPEDEF | KIND_VOLATILE | KIND_CONST | KIND_RESTRICT | KIND_TYPE_TAG => {
+                    id = ty.size_or_type;
+                }
+                _ => return Some(ty),
+            }
+        }
+        None
+    }
+
+    fn place(&self, bit: u32, width: u32, type_id: u32) -> Option<Field> {
+        let ty = self.skip_modifiers(type_id)?;
+        // An int can be a bit-field by its own encoding, in BTF of old pahole.
+        let width = if width == 0 && ty.kind == KIND_INT {
+            let bits = self.word(ty.piece, ty.at + 12)? & 0xff;
+            if bits == ty.size_or_type * 8 { 0 } else { bits }
+        } else {
+            width
+        };
+        let (size, shift) = if width == 0 {
+            let size = match ty.kind {
+                KIND_INT | KIND_ENUM | KIND_ENUM64 => u8::try_from(ty.size_or_type).ok()?,
+                // For what is embedded only the address matters.
+                _ => 8,
+            };
+            (size, 0)
+        } else {
+            let shift = bit % 8;
+            let bytes = (shift + width).div_ceil(8).next_power_of_two();
+            (u8::try_from(bytes).ok()?, u8::try_from(shift).ok()?)
+        };
+        matches!(size, 1 | 2 | 4 | 8).then_some(())?;
+        let width = u8::try_from(width).ok()?;
+        Some(Field { offset: bit / 8, size, shift, width, reserved: 0 })
+    }
+
+    /// Whether a member is a pointer.
+    pub fn is_pointer(&self, structure: &str, member: &str) -> bool {
+        self.named(&[KIND_STRUCT], structure).any(|ty| {
+            let mut found = None;
+            let mut ty = Some(ty);
+            for name in member.split('.') {
+                found = ty.and_then(|ty| self.member(ty, name, 0));
+                ty = found.as_ref().and_then(|found| self.skip_modifiers(found.type_id));
+            }
+            found.is_some() && ty.is_some_and(|ty| ty.kind == KIND_PTR)
+        })
+    }
+
+    /// The names of a function's parameters.
+    pub fn parameters(&self, function: &str) -> Option<Vec<String>> {
+        let ty = self.named(&[KIND_FUNC], function).next()?;
+        let prototype = self.type_of(ty.size_or_type)?;
+        (prototype.kind == KIND_FUNC_PROTO).then_some(())?;
+        (0..prototype.vlen)
+            .map(|number| {
+                let name = self.word(prototype.piece, prototype.at + 12 + number * 8)?;
+                let name = self.string(prototype.piece, name)?;
+                Some(String::from_utf8_lossy(name).into_owned())
+            })
+            .collect()
+    }
+}
+
+/// Bytes that follow a type's head; `None` for a kind that is not known.
+fn trailer(ty: &Type) -> Option<usize> {
+    Some(match ty.kind {
+        KIND_INT | KIND_VAR | KIND_DECL_TAG => 4,
+        KIND_ARRAY => 12,
+        KIND_STRUCT | KIND_UNION | KIND_DATASEC | KIND_ENUM64 => ty.vlen * 12,
+        KIND_ENUM | KIND_FUNC_PROTO => ty.vlen * 8,
+        0 | 2 | 7..=12 | 16 | 18 => 0,
+        _ => return None,
+    })
+}

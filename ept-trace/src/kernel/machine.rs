@@ -1,0 +1,43 @@
+//! The hardware and the host's own paging, asked without KVM.
+
+use std::ptr;
+
+use crate::kernel::msr::Msrs;
+use crate::model::{Fact, Hardware};
+
+/// Asks the hardware.
+pub fn hardware() -> Hardware {
+    let msrs = Msrs::open().map_err(|err| format!("{err:#}"));
+    let fact = |value: Result<u64, String>| match value {
+        Ok(value) => Fact::known(value, "/dev/cpu/0/msr"),
+        Err(why) => Fact::unknown(why),
+    };
+    let read = |get: fn(&Msrs) -> anyhow::Result<u64>| {
+        let msrs = msrs.as_ref().map_err(Clone::clone)?;
+        get(msrs).map_err(|err| format!("{err:#}"))
+    };
+    Hardware {
+        ept_vpid_cap: fact(read(Msrs::ept_vpid_cap)),
+        offers_ept: fact(read(|msrs| msrs.offers_ept().map(u64::from))).map(|bit| bit != 0),
+        host_la57: Fact::known(host_la57(), "a mapping asked for above 2^47"),
+    }
+}
+
+/// Whether this kernel runs with 5-level paging.
+///
+/// `/proc/cpuinfo` does not tell: the flag `la57` means the CPU on some kernels and the paging in
+/// use on others. A mapping above 2^47, asked for by its address, is only had with 5 levels.
+fn host_la57() -> bool {
+    let page = 4096;
+    let hint = ptr::without_provenance_mut(1 << 50);
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+    // SAFETY: an anonymous mapping at an address of the kernel's choice; nothing is overlaid
+    // without MAP_FIXED.
+    let got = unsafe { libc::mmap(hint, page, libc::PROT_NONE, flags, -1, 0) };
+    if got == libc::MAP_FAILED {
+        return false;
+    }
+    // SAFETY: mapped just above, and nobody else knows of it.
+    unsafe { libc::munmap(got, page) };
+    got.addr() >= 1 << 47
+}

@@ -1,0 +1,20 @@
+//! Watches KVM choose the TDP root level, and judges the choice.
+//!
+//! Data flows one way: [`live`] or a file makes [`model::Event`]s, [`analysis`] asks the
+//! [`rules`] about each, the rules ask the [`oracle`] what KVM should have chosen, and a
+//! [`sink`] shows the outcome. `docs/architecture.md` has the picture.
+
+pub mod analysis;
+pub mod model;
+pub mod oracle;
+pub mod rules;
+pub mod sink;
+pub mod source;
+
+pub mod cli;
+#[cfg(feature = "live")]
+pub mod guest;
+#[cfg(feature = "live")]
+pub mod kernel;
+#[cfg(feature = "live")]
+pub mod live;

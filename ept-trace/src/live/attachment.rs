@@ -1,0 +1,191 @@
+//! Attaching programs to kprobe events and tracepoints.
+//!
+//! Both go the same way: an event of tracefs, a perf event opened on it, the program set on that.
+//! Kprobes are made as tracefs events, and not through perf's own interface, for three reasons:
+//! the kernel arms such an event when its module is loaded, and again when it is loaded anew;
+//! it counts hits and misses on every kernel; and module and symbol can be named.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+use std::path::Path;
+use std::thread::sleep;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, anyhow};
+
+use crate::kernel::Tracefs;
+
+const GROUP_PREFIX: &str = "ept_trace_";
+
+/// `PERF_EVENT_IOC_SET_BPF`, `_IOW('$', 8, __u32)`.
+const PERF_EVENT_IOC_SET_BPF: u64 = 0x4004_2408;
+/// `PERF_TYPE_TRACEPOINT`.
+const PERF_TYPE_TRACEPOINT: u32 = 2;
+/// `PERF_FLAG_FD_CLOEXEC`.
+const PERF_FLAG_FD_CLOEXEC: u64 = 8;
+
+/// `struct perf_event_attr` in its first published size, all that a tracepoint needs.
+#[repr(C)]
+#[derive(Default)]
+struct PerfEventAttr {
+    kind: u32,
+    size: u32,
+    config: u64,
+    sample_period: u64,
+    sample_type: u64,
+    read_format: u64,
+    flags: u64,
+    wakeup_events: u32,
+    bp_type: u32,
+    bp_addr: u64,
+}
+
+/// The group that this process makes its kprobe events in.
+pub(super) fn own_group() -> String {
+    format!("{GROUP_PREFIX}{}", std::process::id())
+}
+
+/// A program attached to an event; detached when dropped.
+#[derive(Debug)]
+pub(super) struct Attachment {
+    _perf_event: OwnedFd,
+}
+
+/// Sets a loaded program on the event with this id.
+pub(super) fn attach(program: BorrowedFd<'_>, event_id: u64) -> io::Result<Attachment> {
+    let attr = PerfEventAttr {
+        kind: PERF_TYPE_TRACEPOINT,
+        size: u32::try_from(size_of::<PerfEventAttr>()).unwrap_or_default(),
+        config: event_id,
+        ..PerfEventAttr::default()
+    };
+    // The program runs on every CPU: it belongs to the event, the CPU named here only to the
+    // samples, of which there are none.
+    let (pid, cpu, group) = (-1, 0, -1);
+    // SAFETY: attr is a valid perf_event_attr of the size it states; the call keeps no pointer.
+    let fd = unsafe {
+        libc::syscall(
+            libc::SYS_perf_event_open,
+            &raw const attr,
+            pid,
+            cpu,
+            group,
+            PERF_FLAG_FD_CLOEXEC,
+        )
+    };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let fd = i32::try_from(fd).map_err(io::Error::other)?;
+    // SAFETY: a new descriptor that nobody else owns.
+    let perf_event = unsafe { OwnedFd::from_raw_fd(fd) };
+    // SAFETY: the ioctl takes the program's descriptor by value.
+    let set = unsafe {
+        libc::ioctl(perf_event.as_raw_fd(), PERF_EVENT_IOC_SET_BPF, program.as_raw_fd())
+    };
+    if set < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(Attachment { _perf_event: perf_event })
+}
+
+/// A kprobe event of our own; removed when dropped.
+#[derive(Debug)]
+pub(super) struct KprobeEvent {
+    group: String,
+    name: String,
+}
+
+impl KprobeEvent {
+    /// Makes the event.
+    pub(super) fn create(
+        tracefs: &Tracefs,
+        name: &str,
+        place: &str,
+        at_return: bool,
+    ) -> Result<Self> {
+        let group = own_group();
+        let name: String =
+            name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
+        // kprobe_profile shows no groups, so the name alone must tell whose it is.
+        let name = format!("{name}_{}", std::process::id());
+        let kind = if at_return { 'r' } else { 'p' };
+        tracefs
+            .command(&format!("{kind}:{group}/{name} {place}\n"))
+            .map_err(|err| refused(err, place))?;
+        Ok(Self { group, name })
+    }
+
+    /// Its id.
+    pub(super) fn id(&self, tracefs: &Tracefs) -> Result<u64> {
+        tracefs.id(&self.group, &self.name)
+    }
+
+    /// Hits and misses, by the kernel's own count.
+    pub(super) fn profile(&self, tracefs: &Tracefs) -> Result<(u64, u64)> {
+        tracefs.kprobe_profile(&self.name)
+    }
+
+    /// Removes the event.
+    pub(super) fn remove(self, tracefs: &Tracefs) {
+        if let Err(err) = remove_event(tracefs, &self.group, &self.name) {
+            log::warn!("kprobe event {}/{} stays behind: {err}", self.group, self.name);
+        }
+    }
+}
+
+fn refused(err: io::Error, place: &str) -> anyhow::Error {
+    let hint = match err.raw_os_error() {
+        Some(libc::ENOENT) => "no such function",
+        Some(libc::EINVAL) => "the kernel does not let this function be traced",
+        Some(libc::EPERM | libc::EACCES) => "not permitted: run as root; lockdown may forbid it",
+        Some(libc::EBUSY) => "in use",
+        _ => "refused by the kernel",
+    };
+    anyhow!(err).context(format!("kprobe on {place}: {hint}"))
+}
+
+/// Removes an event, which may be held for a moment yet by a process that is being ended.
+fn remove_event(tracefs: &Tracefs, group: &str, name: &str) -> io::Result<()> {
+    let mut tries = 20;
+    loop {
+        match tracefs.command(&format!("-:{group}/{name}\n")) {
+            Err(err) if err.raw_os_error() == Some(libc::EBUSY) && tries > 0 => {
+                tries -= 1;
+                sleep(Duration::from_millis(100));
+            }
+            done => return done,
+        }
+    }
+}
+
+/// Removes all events of a group, and only those.
+pub(super) fn remove_group(tracefs: &Tracefs, group: &str) -> Result<()> {
+    for (of_group, event) in tracefs.kprobe_groups()? {
+        if of_group == group {
+            remove_event(tracefs, group, &event).with_context(|| format!("{group}/{event}"))?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes what processes of this program that are gone have left behind.
+pub(super) fn remove_stale(tracefs: &Tracefs) -> Result<()> {
+    for (group, _) in tracefs.kprobe_groups()? {
+        let Some(pid) = group.strip_prefix(GROUP_PREFIX) else { continue };
+        let is_pid = !pid.is_empty() && pid.bytes().all(|byte| byte.is_ascii_digit());
+        if is_pid && !is_running(pid) {
+            log::info!("removing what process {pid} left behind");
+            remove_group(tracefs, &group)?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether the process runs and is one of ours: a pid may have gone to another program.
+fn is_running(pid: &str) -> bool {
+    let dir = Path::new("/proc").join(pid);
+    let ours = fs::read_link("/proc/self/exe").ok();
+    dir.exists() && fs::read_link(dir.join("exe")).ok() == ours
+}

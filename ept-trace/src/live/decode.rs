@@ -1,0 +1,192 @@
+//! From records to events.
+
+use std::collections::HashMap;
+
+use ept_trace_common::abi::{
+    ABSENT, ConfigureRecord, DecisionRecord, Fields, Header, Hook, Inputs as RawInputs,
+    MmuState as RawMmuState, Plain, RootRecord, Variable, VmRecord, flag, kind,
+};
+
+use crate::kernel::{Layout, hook_name};
+use crate::model::{
+    Behaviour, ConfigureMmu, CpuidLeaves, Decision, Event, EventKind, Inputs, MmuState, Root,
+};
+
+/// A record, as far as it can be understood without knowing the kernel.
+pub(super) enum Record {
+    /// An event.
+    Event(Event),
+    /// The vendor module calls `kvm_configure_mmu`; what its arguments mean is known only when
+    /// kvm itself is loaded and has been looked at.
+    Configure(ConfigureRecord),
+    /// `hardware_setup` was entered: a vendor module is being loaded.
+    HardwareSetup(Event),
+    /// Nothing for others to know.
+    Nothing,
+}
+
+/// Decodes records, and numbers the VMs.
+#[derive(Debug, Default)]
+pub(super) struct Decoder {
+    /// By the address of `struct kvm`.
+    vms: HashMap<u64, u32>,
+    /// How many were numbered so far.
+    numbered: u32,
+}
+
+impl Decoder {
+    /// Decodes one record; `None` if it is not one, which would be a defect of ours.
+    pub(super) fn decode(&mut self, bytes: &[u8], fields: &Fields) -> Option<Record> {
+        let header: Header = plain_prefix(bytes)?;
+        let hook = Hook::from_number(header.hook)?;
+        let event = |kind| Event { time_ns: header.time_ns, kind };
+        Some(match header.kind {
+            kind::DECISION => {
+                let decision = self.decision(&plain(bytes)?, hook, fields);
+                Record::Event(event(EventKind::Decision(Box::new(decision))))
+            }
+            kind::ROOT => Record::Event(event(EventKind::Root(self.root(&plain(bytes)?)))),
+            kind::VM => {
+                self.forget(plain::<VmRecord>(bytes)?.vm);
+                Record::Nothing
+            }
+            kind::CONFIGURE_MMU => Record::Configure(plain(bytes)?),
+            kind::HARDWARE_SETUP => Record::HardwareSetup(event(EventKind::HardwareSetup {
+                function: hook_name(hook).to_owned(),
+            })),
+            _ => return None,
+        })
+    }
+
+    /// The number of the VM at an address.
+    fn number(&mut self, vm: u64) -> u32 {
+        let numbered = &mut self.numbered;
+        *self.vms.entry(vm).or_insert_with(|| {
+            *numbered += 1;
+            *numbered
+        })
+    }
+
+    /// The address is another VM's from now on.
+    fn forget(&mut self, vm: u64) {
+        self.vms.remove(&vm);
+    }
+
+    fn decision(&mut self, record: &DecisionRecord, hook: Hook, fields: &Fields) -> Decision {
+        let is = |bit| record.flags & bit != 0;
+        // In the order in which the kernel side numbers them.
+        let read = |field: u32| record.unread & (1 << field) == 0;
+        let cpuid = is(flag::CPUID_READ).then(|| CpuidLeaves {
+            entries: record.cpuid_nent,
+            max_leaf: is(flag::LEAF_80000000).then_some(record.leaf_80000000_eax),
+            address_sizes: is(flag::LEAF_80000008).then_some(record.leaf_80000008_eax),
+        });
+        let mut after = mmu_state(&record.after);
+        if !read(10) {
+            after.root_level = None;
+        }
+        if !read(11) {
+            after.direct = None;
+        }
+        Decision {
+            observed_by: hook_name(hook).to_owned(),
+            vm: self.number(record.vm),
+            pid: record.creator,
+            tgid: record.header.tgid,
+            vcpu: record.vcpu_id,
+            maxphyaddr: read(2).then_some(record.maxphyaddr),
+            cpuid,
+            nested: is(flag::NESTED),
+            tdp_init_seen: is(flag::TDP_INIT_SEEN),
+            vm_type: (fields.vm_type.offset != ABSENT && read(15)).then_some(record.vm_type),
+            cr4: read(4).then_some(record.cr4),
+            efer: read(5).then_some(record.efer),
+            before: is(flag::BEFORE_READ).then(|| mmu_state(&record.before)),
+            after,
+            inputs: inputs(&record.inputs),
+        }
+    }
+
+    fn root(&mut self, record: &RootRecord) -> Root {
+        Root {
+            vm: self.number(record.vm),
+            pid: record.creator,
+            vcpu: record.vcpu_id,
+            gfn: record.gfn,
+            role: record.role,
+            root_level: u8::try_from(record.root_level).unwrap_or(u8::MAX),
+        }
+    }
+}
+
+fn mmu_state(raw: &RawMmuState) -> MmuState {
+    MmuState {
+        role: raw.role,
+        cpu_role: raw.cpu_role,
+        root_level: u8::try_from(raw.root_level).ok(),
+        direct: Some(raw.direct != 0),
+    }
+}
+
+fn inputs(raw: &RawInputs) -> Inputs {
+    let value = |variable: Variable| {
+        let index = variable as usize;
+        (raw.valid & (1 << index) != 0).then(|| raw.value[index])
+    };
+    let level = |variable| value(variable).and_then(|level| u8::try_from(level).ok());
+    let bit = |variable| value(variable).map(|value| value != 0);
+    Inputs {
+        tdp_enabled: bit(Variable::TdpEnabled),
+        max_tdp_level: level(Variable::MaxTdpLevel),
+        tdp_root_level: level(Variable::TdpRootLevel),
+        enable_ept: bit(Variable::EnableEpt),
+        vmx_capability_ept: value(Variable::VmxCapabilityEpt),
+        npt_enabled: bit(Variable::NptEnabled),
+    }
+}
+
+/// The arguments of `kvm_configure_mmu` in their meaning on this kernel: by the names of its
+/// parameters where BTF has them, else by the variables that they are stored in.
+pub(super) fn configure_mmu(
+    record: &ConfigureRecord,
+    layout: &Layout,
+    behaviour: &Behaviour,
+) -> Event {
+    let names: Vec<&str> = match &layout.configure_mmu_parameters {
+        Some(names) => names.iter().map(String::as_str).collect(),
+        None if behaviour.has_tdp_root_level => {
+            vec!["enable_tdp", "tdp_forced_root_level", "tdp_max_root_level", "tdp_huge_page_level"]
+        }
+        None if behaviour.has_max_tdp_level => {
+            vec!["enable_tdp", "tdp_max_root_level", "tdp_huge_page_level"]
+        }
+        None => vec!["enable_tdp", "tdp_page_level"],
+    };
+    // An int takes the low half of its register, a bool the lowest byte.
+    let argument = |name: &str| {
+        let place = names.iter().position(|parameter| *parameter == name)?;
+        record.args.get(place).map(|value| (*value & 0xff) as u8)
+    };
+    Event {
+        time_ns: record.header.time_ns,
+        kind: EventKind::ConfigureMmu(ConfigureMmu {
+            enable_tdp: argument("enable_tdp").is_some_and(|enable| enable != 0),
+            forced_root_level: argument("tdp_forced_root_level"),
+            max_root_level: argument("tdp_max_root_level"),
+            huge_page_level: argument("tdp_huge_page_level").or(argument("tdp_page_level")),
+        }),
+    }
+}
+
+/// Reads a value that the bytes hold exactly.
+fn plain<T: Plain>(bytes: &[u8]) -> Option<T> {
+    // The ring rounds a record up to 8 bytes; ours are multiples of 8 already.
+    (bytes.len() == size_of::<T>()).then(|| plain_prefix(bytes))?
+}
+
+fn plain_prefix<T: Plain>(bytes: &[u8]) -> Option<T> {
+    (bytes.len() >= size_of::<T>())
+        // SAFETY: the bytes are there, and `Plain` says that any of them make a `T`; the read
+        // asks for no alignment.
+        .then(|| unsafe { bytes.as_ptr().cast::<T>().read_unaligned() })
+}

@@ -1,0 +1,14 @@
+//! Live capture: load, attach, poll, decode. Only this module knows the record ABI.
+
+mod attachment;
+mod counters;
+mod decode;
+mod error;
+mod janitor;
+mod object;
+mod session;
+
+pub use error::{CannotRun, preflight};
+pub use janitor::serve as serve_janitor;
+pub use object::{ProgramSize, program_sizes};
+pub use session::{Options, Session};

@@ -1,0 +1,198 @@
+//! Observations. They carry no verdict: a better oracle can judge an old file again.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::KernelFacts;
+
+/// Something that was observed, and when.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// `CLOCK_MONOTONIC` of the observed machine, in nanoseconds.
+    pub time_ns: u64,
+    /// What it was.
+    #[serde(flatten)]
+    pub kind: EventKind,
+}
+
+/// What was observed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum EventKind {
+    /// The state of the machine was read: at the start, and after a module was loaded.
+    Facts(Box<KernelFacts>),
+    /// A root level was chosen.
+    Decision(Box<Decision>),
+    /// `kvm_configure_mmu` was called.
+    ConfigureMmu(ConfigureMmu),
+    /// The vendor module's `hardware_setup` was entered.
+    HardwareSetup {
+        /// The module and its function, such as `kvm_intel:vmx_hardware_setup`.
+        function: String,
+    },
+    /// A root page was taken into use.
+    Root(Root),
+    /// Records were lost.
+    Loss {
+        /// The hook that lost them.
+        hook: String,
+        /// How many, since the last such event.
+        records: u64,
+    },
+    /// For some time nothing could be observed.
+    Gap {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Which of the three ways `kvm_init_mmu` went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// `init_kvm_nested_mmu`: L2 on nested TDP; the root MMU is not touched.
+    Nested,
+    /// `init_kvm_tdp_mmu`.
+    Tdp,
+    /// `init_kvm_softmmu`: shadow paging.
+    Soft,
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Nested => "nested",
+            Self::Tdp => "tdp",
+            Self::Soft => "soft",
+        })
+    }
+}
+
+/// One decision: what went in, and the root level that came out.
+///
+/// `None` is "could not be read"; a value is what the kernel held at that moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Decision {
+    /// The hook that captured it.
+    pub observed_by: String,
+    /// Number of the VM, counted from 1 in the order in which they were first seen.
+    pub vm: u32,
+    /// `kvm->userspace_pid`: the thread that created the VM.
+    pub pid: u32,
+    /// The process that was running.
+    pub tgid: u32,
+    /// `vcpu->vcpu_id`.
+    pub vcpu: u32,
+    /// `vcpu->arch.maxphyaddr`, in bits.
+    pub maxphyaddr: Option<u32>,
+    /// The vCPU's CPUID.
+    pub cpuid: Option<CpuidLeaves>,
+    /// L2 runs on nested TDP.
+    pub nested: bool,
+    /// `init_kvm_tdp_mmu` was seen to be called; it is inlined on most kernels.
+    pub tdp_init_seen: bool,
+    /// `kvm->arch.vm_type`, where the kernel has it.
+    pub vm_type: Option<u32>,
+    /// `vcpu->arch.cr4`.
+    pub cr4: Option<u64>,
+    /// `vcpu->arch.efer`.
+    pub efer: Option<u64>,
+    /// The root MMU at entry.
+    pub before: Option<MmuState>,
+    /// The root MMU at return.
+    pub after: MmuState,
+    /// KVM's own variables at that moment.
+    pub inputs: Inputs,
+}
+
+/// The two leaves that MAXPHYADDR comes from, as KVM stores them for a vCPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CpuidLeaves {
+    /// Number of entries that the vCPU has.
+    pub entries: u32,
+    /// EAX of leaf 0x80000000, if there is one.
+    pub max_leaf: Option<u32>,
+    /// EAX of leaf 0x80000008, if there is one.
+    pub address_sizes: Option<u32>,
+}
+
+/// The root MMU at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MmuState {
+    /// `root_role.word`, or `mmu_role.as_u64` before 5.19.
+    pub role: u64,
+    /// `cpu_role.as_u64`, 0 before 5.19.
+    pub cpu_role: u64,
+    /// The root level.
+    pub root_level: Option<u8>,
+    /// The direct bit.
+    pub direct: Option<bool>,
+}
+
+/// KVM's own variables, as far as they could be read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Inputs {
+    /// `tdp_enabled`.
+    pub tdp_enabled: Option<bool>,
+    /// `max_tdp_level`.
+    pub max_tdp_level: Option<u8>,
+    /// `tdp_root_level`.
+    pub tdp_root_level: Option<u8>,
+    /// `enable_ept`.
+    pub enable_ept: Option<bool>,
+    /// `vmx_capability.ept`.
+    pub vmx_capability_ept: Option<u32>,
+    /// `npt_enabled`.
+    pub npt_enabled: Option<bool>,
+}
+
+/// The arguments of `kvm_configure_mmu`, in their meaning on this kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigureMmu {
+    /// `enable_tdp`.
+    pub enable_tdp: bool,
+    /// `tdp_forced_root_level`, where the kernel has it.
+    pub forced_root_level: Option<u8>,
+    /// `tdp_max_root_level`, where the kernel has it.
+    pub max_root_level: Option<u8>,
+    /// `tdp_huge_page_level`, where the kernel has it.
+    pub huge_page_level: Option<u8>,
+}
+
+/// A root page in use, seen while a vCPU was in KVM_RUN.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Root {
+    /// Number of the VM.
+    pub vm: u32,
+    /// `kvm->userspace_pid`.
+    pub pid: u32,
+    /// `vcpu->vcpu_id`.
+    pub vcpu: u32,
+    /// First gfn that the page maps.
+    pub gfn: u64,
+    /// `kvm_mmu_page_role` of the page; its lowest four bits are the level.
+    pub role: u32,
+    /// Root level stored in the vCPU's root MMU at that moment.
+    pub root_level: u8,
+}
+
+impl Root {
+    /// Level of the page.
+    pub fn level(&self) -> u8 {
+        (self.role & 0xf) as u8
+    }
+}
+
+/// A hook as it was planned: attached, or not and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HookStatus {
+    /// The hook.
+    pub hook: String,
+    /// Whether it is attached.
+    pub attached: bool,
+    /// How, or why not.
+    pub how: String,
+}

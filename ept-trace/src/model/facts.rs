@@ -1,0 +1,175 @@
+//! What is known of a kernel and its hardware: everything that a verdict depends on besides the
+//! observed event. Gathered on the machine, kept in recordings, so that a file can be judged
+//! anywhere.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// A value with its origin, or why there is none.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fact<T> {
+    /// The value is known.
+    Known {
+        /// The value.
+        value: T,
+        /// Where it came from.
+        origin: String,
+    },
+    /// The value is not known.
+    Unknown {
+        /// Why, and what would make it known.
+        why: String,
+    },
+}
+
+impl<T: Copy> Fact<T> {
+    /// A known value.
+    pub fn known(value: T, origin: impl Into<String>) -> Self {
+        Self::Known { value, origin: origin.into() }
+    }
+
+    /// An unknown one.
+    pub fn unknown(why: impl Into<String>) -> Self {
+        Self::Unknown { why: why.into() }
+    }
+
+    /// The value, if known.
+    pub fn value(&self) -> Option<T> {
+        match self {
+            Self::Known { value, .. } => Some(*value),
+            Self::Unknown { .. } => None,
+        }
+    }
+
+    /// Where the value came from, or why it is not there.
+    pub fn origin(&self) -> &str {
+        match self {
+            Self::Known { origin, .. } => origin,
+            Self::Unknown { why } => why,
+        }
+    }
+
+    /// The same fact, its value changed by `f`.
+    pub fn map<U>(&self, f: impl FnOnce(T) -> U) -> Fact<U> {
+        match self {
+            Self::Known { value, origin } => {
+                Fact::Known { value: f(*value), origin: origin.clone() }
+            }
+            Self::Unknown { why } => Fact::Unknown { why: why.clone() },
+        }
+    }
+
+    /// This fact if known, else the other.
+    #[must_use]
+    pub fn or(self, other: impl FnOnce() -> Self) -> Self {
+        match self {
+            Self::Known { .. } => self,
+            Self::Unknown { .. } => other(),
+        }
+    }
+}
+
+impl<T: Copy + fmt::Display> fmt::Display for Fact<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Known { value, origin } => write!(f, "{value} ({origin})"),
+            Self::Unknown { why } => write!(f, "unknown: {why}"),
+        }
+    }
+}
+
+/// Who implements virtualisation for this KVM.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Vendor {
+    /// `kvm_intel`: EPT.
+    Vmx,
+    /// `kvm_amd`: NPT.
+    Svm,
+    /// Another one, which this program knows nothing of.
+    Other(String),
+    /// No vendor module is loaded.
+    None,
+}
+
+impl fmt::Display for Vendor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Vmx => f.write_str("kvm_intel"),
+            Self::Svm => f.write_str("kvm_amd"),
+            Self::Other(module) => f.write_str(module),
+            Self::None => f.write_str("none"),
+        }
+    }
+}
+
+/// How this kernel decides, found by presence and never by version.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Behaviour {
+    /// KVM has `tdp_root_level`, the level that the vendor forces: 5.15 and later.
+    pub has_tdp_root_level: bool,
+    /// KVM has `max_tdp_level`: 5.9 and later.
+    pub has_max_tdp_level: bool,
+    /// The vCPU has `arch.tdp_level`, where the decision is cached: 5.8.
+    pub has_cached_tdp_level: bool,
+    /// KVM has `cpuid_query_maxguestphyaddr`, used for TDX guests: 6.16 and later.
+    pub has_maxguestphyaddr: bool,
+}
+
+impl Behaviour {
+    /// The decision that this kernel takes, by the name that `docs/kernels.md` gives it.
+    pub fn era(&self) -> &'static str {
+        match self {
+            Self { has_maxguestphyaddr: true, .. } => "E (6.16 and later)",
+            Self { has_tdp_root_level: true, .. } => "D (5.15 to 6.15)",
+            Self { has_max_tdp_level: true, .. } => "C (5.9 to 5.14)",
+            Self { has_cached_tdp_level: true, .. } => "B (5.8)",
+            Self { .. } => "A (before 5.8)",
+        }
+    }
+}
+
+/// What the hardware says of itself, read without KVM.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hardware {
+    /// `IA32_VMX_EPT_VPID_CAP`, MSR 0x48c.
+    pub ept_vpid_cap: Fact<u64>,
+    /// Whether the controls offer EPT: MSR 0x482 bit 63 and MSR 0x48b bit 33.
+    pub offers_ept: Fact<bool>,
+    /// Whether the host itself runs with 5-level paging.
+    pub host_la57: Fact<bool>,
+}
+
+/// What KVM holds after `hardware_setup`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KvmState {
+    /// `tdp_enabled`.
+    pub tdp_enabled: Fact<bool>,
+    /// `max_tdp_level`.
+    pub max_tdp_level: Fact<u8>,
+    /// `tdp_root_level`; 0 is "not forced".
+    pub tdp_root_level: Fact<u8>,
+    /// `enable_ept` of `kvm_intel`.
+    pub enable_ept: Fact<bool>,
+    /// `vmx_capability.ept` of `kvm_intel`.
+    pub vmx_capability_ept: Fact<u32>,
+    /// `npt_enabled` of `kvm_amd`.
+    pub npt_enabled: Fact<bool>,
+}
+
+/// Everything known of a machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KernelFacts {
+    /// `uname -r`, shown and never decided on.
+    pub release: String,
+    /// The vendor module.
+    pub vendor: Vendor,
+    /// How this kernel decides.
+    pub behaviour: Behaviour,
+    /// The hardware.
+    pub hardware: Hardware,
+    /// KVM.
+    pub kvm: KvmState,
+}

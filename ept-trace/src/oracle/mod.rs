@@ -1,0 +1,9 @@
+//! What KVM should have chosen, replayed from its own inputs and from the hardware.
+
+mod decision;
+mod hardware_setup;
+mod known;
+
+pub use decision::{Branch, Missing, Replay, ReplayInputs, X86_TDX_VM, replay};
+pub use hardware_setup::{EPT_CONDITIONS, EptCondition, expected_levels, may_enable_ept};
+pub use known::Known;

@@ -1,0 +1,116 @@
+//! EPT103 root-level: the root level of the MMU that was set up is the one that KVM's own rule
+//! gives on KVM's own inputs.
+//!
+//! What it judges
+//!   root_role.level (shadow_root_level before 5.19) of the root MMU, when kvm_init_mmu returns:
+//!   under TDP and under shadow paging. While L2 runs on nested TDP the root MMU is not touched,
+//!   and nothing is judged.
+//!
+//! Why it matters
+//!   A root of 4 levels maps 48 bits of guest-physical address: above that, a guest faults for
+//!   ever. A root whose depth is not what hardware is told walks garbage.
+//!
+//! Evidence
+//!   tdp_root_level, max_tdp_level and tdp_enabled, read from kvm at the decision itself, else
+//!   the arguments of kvm_configure_mmu, else read at start; arch.maxphyaddr. The rule is
+//!   kvm_mmu_get_tdp_level: the forced level if there is one; 4 if at most 5 is possible and
+//!   MAXPHYADDR is not above 48; else the maximum. Level 4 at vCPU creation is right: until its
+//!   CPUID is set, a vCPU has MAXPHYADDR 36.
+//!
+//! What to do
+//!   The evidence names every input. If level and inputs disagree, the level is stale (an MMU
+//!   that was not set up again) or the kernel's rule has changed.
+
+use super::Rule;
+use crate::model::{Decision, Event, EventKind, Evidence, Judgement, Mode, Root, Vendor, Verdict};
+use crate::oracle::{Branch, Known, ReplayInputs, replay};
+
+pub(super) const RULE: Rule =
+    Rule { id: "EPT103", name: "root-level", source: include_str!("ept103.rs"), judge };
+
+fn judge(event: &Event, known: &Known) -> Option<Judgement> {
+    match &event.kind {
+        EventKind::Decision(decision) => judge_decision(decision, known),
+        EventKind::Root(root) => Some(judge_root(root)),
+        _ => None,
+    }
+}
+
+/// The page that a root is made of has the root's level; with 3 levels, the root is four entries
+/// (`pae_root`) that point to pages of level 2.
+fn judge_root(root: &Root) -> Judgement {
+    let expected = if root.root_level == 3 { 2 } else { root.root_level };
+    let evidence = vec![
+        Evidence::new("level of the page", root.level(), "kvmmmu:kvm_mmu_get_page"),
+        Evidence::new("level of the root MMU", root.root_level, "the vCPU"),
+    ];
+    let (level, of_mmu) = (root.level(), root.root_level);
+    if level == expected {
+        let message = format!("a root page of level {level}, for a root MMU of level {of_mmu}");
+        RULE.says(Verdict::Ok, message, evidence)
+    } else {
+        let message = format!("a root page has level {level}, the root MMU level {of_mmu}");
+        RULE.says(Verdict::Mismatch, message, evidence)
+    }
+}
+
+fn judge_decision(decision: &Decision, known: &Known) -> Option<Judgement> {
+    let undetermined =
+        |missing: String| Some(RULE.says(Verdict::Undetermined, missing, vec![]));
+    if let Vendor::Other(module) = known.vendor() {
+        return undetermined(format!("how {module} chooses a root level is not known"));
+    }
+    let inputs = known.replay_inputs(decision);
+    let replay = match replay(&inputs) {
+        Ok(replay) => replay,
+        Err(missing) => {
+            return undetermined(format!("{} is not known: {}", missing.what, missing.why));
+        }
+    };
+    let expected = replay.level?;
+    let Some(actual) = decision.after.root_level else {
+        return undetermined("the root level could not be read".to_owned());
+    };
+    let evidence = evidence(decision, &inputs, replay.mode);
+    let why = reason(replay.branch, &inputs);
+    Some(if actual == expected {
+        RULE.says(Verdict::Ok, format!("root level {actual}: {why}"), evidence)
+    } else {
+        let message = format!("root level is {actual}, should be {expected}: {why}");
+        RULE.says(Verdict::Mismatch, message, evidence)
+    })
+}
+
+fn reason(branch: Branch, inputs: &ReplayInputs<'_>) -> String {
+    let maxphyaddr = inputs.maxphyaddr.value().unwrap_or_default();
+    match branch {
+        Branch::Nested => "the root MMU is not touched".to_owned(),
+        Branch::Forced => "the vendor module forces it".to_owned(),
+        Branch::FourReaches => format!("MAXPHYADDR {maxphyaddr} is not above 48"),
+        Branch::Max => format!("max_tdp_level, at MAXPHYADDR {maxphyaddr}"),
+        Branch::Shadow => "shadow paging follows the guest's mode".to_owned(),
+    }
+}
+
+fn evidence(decision: &Decision, inputs: &ReplayInputs<'_>, mode: Mode) -> Vec<Evidence> {
+    let level = decision.after.root_level.unwrap_or_default();
+    let mut evidence = vec![Evidence::new("root level", level, &*decision.observed_by)];
+    match (mode, inputs.paging) {
+        (Mode::Soft, Some((cr4, efer))) => {
+            evidence.push(Evidence::new("CR4", format!("{cr4:#x}"), "arch.cr4"));
+            evidence.push(Evidence::new("EFER", format!("{efer:#x}"), "arch.efer"));
+        }
+        _ => {
+            for (what, fact) in [
+                ("tdp_root_level", &inputs.forced),
+                ("max_tdp_level", &inputs.max),
+                ("MAXPHYADDR", &inputs.maxphyaddr),
+            ] {
+                if let Some(value) = fact.value() {
+                    evidence.push(Evidence::new(what, value, fact.origin()));
+                }
+            }
+        }
+    }
+    evidence
+}

@@ -1,0 +1,76 @@
+//! The rules, one file each. A rule holds an observation against an expectation that never comes
+//! from the value it judges.
+//!
+//! The comment at the head of a rule's file is what `ept-trace explain` prints.
+
+mod ept101;
+mod ept103;
+mod ept104;
+mod ept105;
+mod ept106;
+
+use crate::model::{Event, Evidence, Judgement, Verdict};
+use crate::oracle::Known;
+
+/// A rule.
+pub struct Rule {
+    /// Such as `EPT103`.
+    pub id: &'static str,
+    /// A word or two.
+    pub name: &'static str,
+    /// Its own source, for the explanation.
+    source: &'static str,
+    /// Judges an observation; `None` if it is not one that this rule is about.
+    pub judge: fn(&Event, &Known) -> Option<Judgement>,
+}
+
+/// All rules, by id.
+pub const RULES: &[Rule] =
+    &[ept101::RULE, ept103::RULE, ept104::RULE, ept105::RULE, ept106::RULE];
+
+impl Rule {
+    /// The rule with this id, in either case.
+    pub fn find(id: &str) -> Option<&'static Self> {
+        RULES.iter().find(|rule| rule.id.eq_ignore_ascii_case(id))
+    }
+
+    /// What it judges, why that matters, on what evidence, and what to do.
+    pub fn explanation(&self) -> String {
+        self.source
+            .lines()
+            .map_while(|line| line.strip_prefix("//!"))
+            .map(|line| line.strip_prefix(' ').unwrap_or(line))
+            .collect::<Vec<_>>()
+            .join("\n")
+    }
+
+    fn says(
+        &self,
+        verdict: Verdict,
+        message: impl Into<String>,
+        evidence: Vec<Evidence>,
+    ) -> Judgement {
+        Judgement { rule: self.id, verdict, message: message.into(), evidence }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_in_order_and_once() {
+        assert!(RULES.is_sorted_by(|a, b| a.id < b.id));
+    }
+
+    #[test]
+    fn every_rule_explains_itself() {
+        for rule in RULES {
+            let text = rule.explanation();
+            for part in ["What it judges", "Why it matters", "Evidence", "What to do"] {
+                assert!(text.contains(part), "{} has no part `{part}`", rule.id);
+            }
+            assert!(text.starts_with(&format!("{} {}", rule.id, rule.name)), "{}", rule.id);
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! Where judged observations go: lines for a person, JSON lines, files of observations.
+
+mod json;
+mod observations;
+mod text;
+
+use std::io;
+
+use crate::analysis::{Judged, Summary};
+use crate::model::HookStatus;
+
+pub use json::Json;
+pub use observations::Observations;
+pub use text::Text;
+
+/// A destination of judged observations.
+pub trait Sink {
+    /// The hooks, before anything is observed.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be written.
+    fn begin(&mut self, hooks: &[HookStatus], lost: &[String]) -> io::Result<()>;
+
+    /// An observation.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be written.
+    fn event(&mut self, judged: &Judged) -> io::Result<()>;
+
+    /// The end.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be written.
+    fn finish(&mut self, summary: &Summary) -> io::Result<()>;
+}

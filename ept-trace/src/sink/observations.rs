@@ -1,0 +1,34 @@
+//! A file of observations, without verdicts: what `-o` writes and `analyze` reads.
+
+use std::io::{self, Write};
+
+use super::Sink;
+use crate::analysis::{Judged, Summary};
+use crate::model::HookStatus;
+
+/// One JSON object a line, each a [`crate::model::Event`].
+pub struct Observations<W> {
+    out: W,
+}
+
+impl<W: Write> Observations<W> {
+    /// Writes to `out`.
+    pub fn new(out: W) -> Self {
+        Self { out }
+    }
+}
+
+impl<W: Write> Sink for Observations<W> {
+    fn begin(&mut self, _hooks: &[HookStatus], _lost: &[String]) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn event(&mut self, judged: &Judged) -> io::Result<()> {
+        serde_json::to_writer(&mut self.out, &judged.event)?;
+        self.out.write_all(b"\n")
+    }
+
+    fn finish(&mut self, _summary: &Summary) -> io::Result<()> {
+        self.out.flush()
+    }
+}

@@ -1,0 +1,169 @@
+//! Lines for a person: one an observation, what is wrong beneath it, the counts at the end.
+
+use std::collections::BTreeSet;
+use std::io::{self, Write};
+
+use super::Sink;
+use crate::analysis::{Judged, Summary};
+use crate::model::{EventKind, HookStatus, Judgement, Verdict};
+
+/// Writes text.
+pub struct Text<W> {
+    out: W,
+    colour: bool,
+    quiet: bool,
+    /// Undetermined verdicts told in full already: the same missing fact is told once.
+    told: BTreeSet<String>,
+}
+
+impl<W: Write> Text<W> {
+    /// Writes to `out`; `quiet` leaves out all that is ok.
+    pub fn new(out: W, colour: bool, quiet: bool) -> Self {
+        Self { out, colour, quiet, told: BTreeSet::new() }
+    }
+
+    fn verdict(&self, verdict: Verdict) -> String {
+        if !self.colour {
+            return verdict.to_string();
+        }
+        let colour = match verdict {
+            Verdict::Ok => 32,
+            Verdict::Advisory | Verdict::Undetermined => 33,
+            Verdict::Mismatch => 31,
+        };
+        format!("\x1b[{colour}m{verdict}\x1b[0m")
+    }
+
+    fn judgement(&mut self, judgement: &Judgement) -> io::Result<()> {
+        let Judgement { rule, verdict, message, evidence } = judgement;
+        if *verdict == Verdict::Undetermined && !self.told.insert(format!("{rule} {message}")) {
+            return Ok(());
+        }
+        let shown = self.verdict(*verdict);
+        writeln!(self.out, "    {rule} {shown}: {message}")?;
+        for part in evidence {
+            writeln!(self.out, "      {} = {}  ({})", part.what, part.value, part.origin)?;
+        }
+        Ok(())
+    }
+}
+
+/// A value that may not have been readable.
+fn or_unknown<T: ToString>(value: Option<T>) -> String {
+    value.map_or_else(|| "?".to_owned(), |value| value.to_string())
+}
+
+fn describe(judged: &Judged) -> String {
+    match &judged.event.kind {
+        EventKind::Facts(facts) => {
+            let kvm = &facts.kvm;
+            format!(
+                "set-up       {}, decision {}: tdp_enabled {}, max_tdp_level {}, tdp_root_level {}",
+                facts.vendor,
+                facts.behaviour.era(),
+                or_unknown(kvm.tdp_enabled.value()),
+                or_unknown(kvm.max_tdp_level.value()),
+                or_unknown(kvm.tdp_root_level.value()),
+            )
+        }
+        EventKind::ConfigureMmu(args) => format!(
+            "set-up       kvm_configure_mmu: enable_tdp {}, forced {}, max {}, huge page level {}",
+            args.enable_tdp,
+            or_unknown(args.forced_root_level),
+            or_unknown(args.max_root_level),
+            or_unknown(args.huge_page_level),
+        ),
+        EventKind::HardwareSetup { function } => {
+            format!("set-up       hardware_setup seen: {function}")
+        }
+        EventKind::Decision(decision) => format!(
+            "decision     VM {} (pid {}) vCPU {}: MAXPHYADDR {}, {}, root level {}",
+            decision.vm,
+            decision.pid,
+            decision.vcpu,
+            or_unknown(decision.maxphyaddr),
+            or_unknown(judged.mode),
+            or_unknown(decision.after.root_level),
+        ),
+        EventKind::Root(root) => format!(
+            "root         VM {} (pid {}) vCPU {}: root page of level {} in use",
+            root.vm,
+            root.pid,
+            root.vcpu,
+            root.level(),
+        ),
+        EventKind::Loss { hook, records } => {
+            format!("LOSS         {records} records of {hook} are lost")
+        }
+        EventKind::Gap { reason } => format!("GAP          {reason}"),
+    }
+}
+
+impl<W: Write> Sink for Text<W> {
+    fn begin(&mut self, hooks: &[HookStatus], lost: &[String]) -> io::Result<()> {
+        if self.quiet {
+            return Ok(());
+        }
+        for status in hooks.iter().filter(|status| status.attached) {
+            writeln!(self.out, "attached     {} ({})", status.hook, status.how)?;
+        }
+        for what in lost {
+            writeln!(self.out, "not seen     {what}")?;
+        }
+        self.out.flush()
+    }
+
+    fn event(&mut self, judged: &Judged) -> io::Result<()> {
+        let is_told = matches!(judged.event.kind, EventKind::Loss { .. } | EventKind::Gap { .. });
+        let verdict = judged.verdict();
+        if self.quiet && verdict == Verdict::Ok && !is_told {
+            return Ok(());
+        }
+        let seconds = judged.event.time_ns / 1_000_000_000;
+        let micros = judged.event.time_ns / 1_000 % 1_000_000;
+        write!(self.out, "{seconds:>7}.{micros:06}  {}", describe(judged))?;
+        if !is_told && !judged.judgements.is_empty() {
+            write!(self.out, "  {}", self.verdict(verdict))?;
+        }
+        writeln!(self.out)?;
+        for judgement in &judged.judgements {
+            if judgement.verdict != Verdict::Ok {
+                self.judgement(judgement)?;
+            }
+        }
+        self.out.flush()
+    }
+
+    fn finish(&mut self, summary: &Summary) -> io::Result<()> {
+        writeln!(
+            self.out,
+            "{} decisions: {} mismatches, {} undetermined, {} advisories; {} records lost, {} gaps",
+            summary.decisions,
+            summary.mismatches,
+            summary.undetermined,
+            summary.advisories,
+            summary.lost,
+            summary.gaps,
+        )?;
+        if !summary.hooks.is_empty() && !self.quiet {
+            writeln!(
+                self.out,
+                "{:<30} {:>9} {:>9} {:>9} {:>9} {:>9}",
+                "hook", "fired", "delivered", "filtered", "dropped", "missed"
+            )?;
+            for hook in &summary.hooks {
+                writeln!(
+                    self.out,
+                    "{:<30} {:>9} {:>9} {:>9} {:>9} {:>9}",
+                    hook.hook,
+                    hook.fired,
+                    hook.delivered,
+                    hook.filtered,
+                    hook.dropped,
+                    hook.missed
+                )?;
+            }
+        }
+        self.out.flush()
+    }
+}

@@ -1,0 +1,139 @@
+//! A cell of the lab: one CPU with one kernel.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+
+use crate::setup::Setup;
+use crate::setup::kernels::{self, DEBIAN, Debian, Kernel};
+
+/// A CPU with hardware virtualisation, as an emulator makes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Cpu {
+    /// AMD, host paging with 5 levels, so the root of NPT has 5.
+    Svm,
+    /// The same with 4 levels.
+    SvmLa48,
+    /// Intel, EPT with 4 levels.
+    Vmx,
+    /// Intel, EPT with 4 and with 5 levels.
+    Vmx5,
+}
+
+impl Cpu {
+    /// All, as the table lists them.
+    pub const ALL: [Self; 4] = [Self::Svm, Self::SvmLa48, Self::Vmx, Self::Vmx5];
+
+    /// As the command line calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Svm => "svm",
+            Self::SvmLa48 => "svm-la48",
+            Self::Vmx => "vmx",
+            Self::Vmx5 => "vmx5",
+        }
+    }
+
+    /// KVM's module for it.
+    pub fn module(self) -> &'static str {
+        match self {
+            Self::Svm | Self::SvmLa48 => "kvm_amd",
+            Self::Vmx | Self::Vmx5 => "kvm_intel",
+        }
+    }
+
+    /// Reads the option `--cpu`.
+    pub fn parse(text: &str) -> Result<Vec<Self>> {
+        if text == "all" {
+            return Ok(Self::ALL.to_vec());
+        }
+        match Self::ALL.into_iter().find(|cpu| cpu.name() == text) {
+            Some(cpu) => Ok(vec![cpu]),
+            None => bail!("no CPU `{text}`: svm, svm-la48, vmx, vmx5 or all"),
+        }
+    }
+}
+
+/// A kernel to boot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KernelChoice {
+    /// One that setup fetches.
+    Debian(Debian),
+    /// One of the user's: a bzImage, and a directory with its modules.
+    Image(PathBuf, Option<PathBuf>),
+}
+
+impl KernelChoice {
+    /// Reads the options `--kernel` and `--modules`.
+    pub fn parse(text: &str, modules: Option<PathBuf>) -> Result<Vec<Self>> {
+        let debian = |text: &str| DEBIAN.into_iter().find(|debian| debian.version == text);
+        match (text, debian(text)) {
+            (_, Some(_)) | ("all", _) if modules.is_some() => {
+                bail!("--modules goes with a kernel given as a path; `{text}` brings its own")
+            }
+            ("all", _) => Ok(DEBIAN.map(Self::Debian).to_vec()),
+            (_, Some(debian)) => Ok(vec![Self::Debian(debian)]),
+            _ => Ok(vec![Self::Image(PathBuf::from(text), modules)]),
+        }
+    }
+
+    /// The kernel itself; the first time, it is fetched.
+    pub fn ensure(&self, setup: &Setup) -> Result<Kernel> {
+        match self {
+            Self::Debian(debian) => kernels::ensure(setup, *debian),
+            Self::Image(image, modules) => Kernel::from_image(image, modules.as_deref()),
+        }
+    }
+
+    fn name(&self) -> String {
+        match self {
+            Self::Debian(debian) => debian.version.to_owned(),
+            Self::Image(image, _) => {
+                image.file_name().map_or("kernel".to_owned(), |name| name.to_string_lossy().into())
+            }
+        }
+    }
+}
+
+/// One CPU with one kernel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cell {
+    /// The CPU.
+    pub cpu: Cpu,
+    /// The kernel.
+    pub kernel: KernelChoice,
+}
+
+impl Cell {
+    /// The name for files: `vmx5-6.12`.
+    pub fn file_name(&self) -> String {
+        format!("{}-{}", self.cpu.name(), self.kernel.name())
+    }
+}
+
+impl fmt::Display for Cell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:<8} {:<4}", self.cpu.name(), self.kernel.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_is_every_cpu_and_every_kernel() {
+        assert_eq!(Cpu::parse("all").ok(), Some(Cpu::ALL.to_vec()));
+        assert_eq!(KernelChoice::parse("all", None).map(|all| all.len()).ok(), Some(4));
+        assert!(Cpu::parse("vmx6").is_err());
+    }
+
+    #[test]
+    fn modules_are_for_a_kernel_given_as_a_path() {
+        let dir = Some(PathBuf::from("modules"));
+        assert!(KernelChoice::parse("6.12", dir.clone()).is_err());
+        let image = KernelChoice::Image(PathBuf::from("bzImage"), dir.clone());
+        assert_eq!(KernelChoice::parse("bzImage", dir).ok(), Some(vec![image]));
+    }
+}

@@ -1,0 +1,158 @@
+//! The emulators: QEMU without hardware help for SVM, Bochs for VMX.
+//!
+//! Both get a kernel and an initramfs in the run directory, and write its two serial ports to
+//! the files [`CONSOLE`] and [`CHANNEL`] there.
+
+use std::fs::{self, File};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+use anyhow::{Context, Result};
+
+use super::{BOCHS_BIOS, Cpu, ISOLINUX, LDLINUX, VGA_BIOS};
+use crate::command;
+
+/// The run directory's files.
+pub const CONSOLE: &str = "console";
+/// The command's channel.
+pub const CHANNEL: &str = "channel";
+/// The emulator's own words.
+pub const LOG: &str = "emulator.log";
+/// The initramfs.
+pub const INITRAMFS: &str = "initramfs";
+const ISO: &str = "boot.iso";
+
+/// For both: a watchdog would take the emulator's slowness for a lock-up.
+const KERNEL_OPTIONS: &str =
+    "console=ttyS0,115200 quiet panic=-1 nowatchdog mitigations=off tsc=unstable";
+
+/// Removes the largest files of a run, which an emulator needs no more once its guest is up. They
+/// stay where a guest does not come up, for then they may be why.
+pub fn discard_images(dir: &Path) {
+    for file in [INITRAMFS, ISO] {
+        // Each emulator has but one of them.
+        let _ = fs::remove_file(dir.join(file));
+    }
+}
+
+/// A running emulator. Killed when dropped, and by the kernel should this process die.
+#[derive(Debug)]
+pub struct Emulator {
+    child: Child,
+}
+
+impl Emulator {
+    /// Starts the machine of `cpu` in the run directory.
+    pub fn start(
+        cpu: Cpu,
+        bochs: Option<&Path>,
+        image: &Path,
+        smp: u32,
+        dir: &Path,
+    ) -> Result<Self> {
+        let mut command = match (cpu, bochs) {
+            (Cpu::Vmx | Cpu::Vmx5, Some(bochs)) => self::bochs(cpu, bochs, image, dir)?,
+            _ => qemu(cpu, image, smp),
+        };
+        let log = File::create(dir.join(LOG)).context("cannot write the emulator's log")?;
+        let child = command
+            .current_dir(dir)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()
+            .context("cannot start the emulator; `setpriv` is in util-linux")?;
+        Ok(Self { child })
+    }
+
+    /// Whether it has ended, and how.
+    pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
+        Ok(self.child.try_wait()?)
+    }
+}
+
+impl Drop for Emulator {
+    fn drop(&mut self) {
+        // It may have ended already; either way it is reaped.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A command that dies with the thread that starts it, whatever kills that.
+fn mortal(program: &Path) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", "--"]).arg(program);
+    command
+}
+
+fn qemu(cpu: Cpu, image: &Path, smp: u32) -> Command {
+    let la57 = if cpu == Cpu::Svm { "on" } else { "off" };
+    let mut command = mortal(Path::new("qemu-system-x86_64"));
+    command.args(["-accel", "tcg", "-m", "1024", "-nodefaults", "-no-reboot", "-display", "none"]);
+    command.args(["-smp", &smp.to_string()]);
+    command.args(["-cpu", &format!("max,svm=on,la57={la57}")]);
+    command.arg("-kernel").arg(image).args(["-initrd", INITRAMFS, "-append", KERNEL_OPTIONS]);
+    for file in [CONSOLE, CHANNEL] {
+        command.args(["-serial", &format!("file:{file}")]);
+    }
+    command
+}
+
+/// Bochs boots from a CD only, so it gets one with isolinux.
+fn bochs(cpu: Cpu, binary: &Path, image: &Path, dir: &Path) -> Result<Command> {
+    let iso = dir.join("iso");
+    fs::create_dir(&iso)?;
+    fs::copy(image, iso.join("vmlinuz"))
+        .with_context(|| format!("cannot copy {}", image.display()))?;
+    fs::rename(dir.join(INITRAMFS), iso.join("initrd"))?;
+    for file in [ISOLINUX, LDLINUX].map(Path::new) {
+        let name = file.file_name().unwrap_or_default();
+        fs::copy(file, iso.join(name))
+            .with_context(|| format!("cannot copy {}", file.display()))?;
+    }
+    // A fixed lpj spares the calibration of the delay loop.
+    let menu = format!(
+        "default lab\nprompt 0\nlabel lab\n kernel vmlinuz\n \
+         append initrd=initrd {KERNEL_OPTIONS} lpj=1000000\n"
+    );
+    fs::write(iso.join("isolinux.cfg"), menu)?;
+    let mut xorriso = Command::new("xorriso");
+    xorriso.args(["-as", "mkisofs", "-quiet", "-o", ISO, "-b", "isolinux.bin", "-c", "boot.cat"]);
+    xorriso.args(["-no-emul-boot", "-boot-load-size", "4", "-boot-info-table", "iso"]);
+    command::run(xorriso.current_dir(dir)).context("cannot make the boot CD")?;
+    fs::remove_dir_all(&iso)?;
+
+    fs::write(dir.join("bochsrc"), bochsrc())?;
+    let mut command = mortal(binary);
+    command.args(["-q", "-f", "bochsrc"]);
+    if cpu == Cpu::Vmx5 {
+        command.env("EPT_TRACE_LAB_EPT5", "1");
+    } else {
+        command.env_remove("EPT_TRACE_LAB_EPT5");
+    }
+    Ok(command)
+}
+
+/// Names no file by an absolute path of ours, for Bochs splits its options at commas.
+fn bochsrc() -> String {
+    format!(
+        "\
+display_library: nogui
+cpu: model=corei7_skylake_x, count=1, ips=100000000, reset_on_triple_fault=0
+clock: sync=none
+memory: guest=512, host=512
+romimage: file={BOCHS_BIOS}
+vgaromimage: file={VGA_BIOS}
+ata0-master: type=cdrom, path={ISO}, status=inserted
+boot: cdrom
+com1: enabled=1, mode=file, dev={CONSOLE}
+com2: enabled=1, mode=file, dev={CHANNEL}
+log: bochs.log
+panic: action=fatal
+error: action=ignore
+info: action=ignore
+debug: action=ignore
+"
+    )
+}

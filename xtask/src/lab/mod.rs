@@ -1,0 +1,119 @@
+//! `cargo xtask lab`: real KVM on a CPU that this machine lacks.
+//!
+//! A *cell* is a CPU with a kernel. An emulator boots the kernel with an initramfs that holds
+//! busybox, KVM's modules, `ept-trace` and what the user adds; its init loads KVM, runs the
+//! command, and sends output, exit code and files back over a serial port.
+
+mod cell;
+mod console;
+mod emulator;
+mod initramfs;
+mod matrix;
+mod product;
+mod run;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Result;
+
+pub use self::cell::{Cell, Cpu, KernelChoice};
+pub use self::run::{Options, Outcome, run};
+use crate::setup::{Setup, packages};
+
+/// The static busybox that becomes the guest's userland.
+pub const BUSYBOX: &str = "/bin/busybox";
+/// The BIOS of Bochs' machine.
+pub const BOCHS_BIOS: &str = "/usr/share/bochs/BIOS-bochs-latest";
+/// The BIOS of its display adapter.
+pub const VGA_BIOS: &str = "/usr/share/vgabios/vgabios.bin";
+/// The boot loader on its CD, and what that loads first.
+pub const ISOLINUX: &str = "/usr/lib/ISOLINUX/isolinux.bin";
+/// See [`ISOLINUX`].
+pub const LDLINUX: &str = "/usr/lib/syslinux/modules/bios/ldlinux.c32";
+
+/// `cargo xtask lab`
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// svm, svm-la48, vmx, vmx5 or all
+    #[arg(long, default_value = "vmx5")]
+    cpu: String,
+    /// 5.10, 6.1, 6.12, 7.2, all, or the path of a bzImage
+    #[arg(long, default_value = "6.12")]
+    kernel: String,
+    /// With a bzImage: the directory with its modules, packed or not
+    #[arg(long, value_name = "DIR")]
+    modules: Option<PathBuf>,
+    /// Put FILE in the guest's /add
+    #[arg(long, value_name = "FILE")]
+    add: Vec<PathBuf>,
+    /// How long a cell may take, in seconds
+    #[arg(long, value_name = "SECS", default_value_t = 300)]
+    timeout: u64,
+    /// How many cells to run side by side (default: one per core)
+    #[arg(long, value_name = "N")]
+    jobs: Option<usize>,
+    /// Leave KVM's modules unloaded
+    #[arg(long)]
+    no_kvm: bool,
+    /// Where the files that the command leaves in /out go; with several cells, one directory each
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// With several cells: show the output of each, not only of those that failed
+    #[arg(long, short)]
+    verbose: bool,
+    /// Do without ept-trace
+    #[arg(long, hide = true)]
+    no_product: bool,
+    /// CPUs of the guest, on QEMU
+    #[arg(long, hide = true, default_value_t = 1)]
+    smp: u32,
+    /// What to run (default: ept-trace check)
+    #[arg(last = true, value_name = "CMD")]
+    command: Vec<String>,
+}
+
+/// Runs the command in every cell asked for.
+pub fn main(args: &Args) -> Result<ExitCode> {
+    let cells = cells(args)?;
+    let setup = Setup::within_another_verb()?;
+    packages::ensure(&setup, &packages::LAB)?;
+    let command = match args.command.as_slice() {
+        [] => ["ept-trace", "check"].map(str::to_owned).to_vec(),
+        words => words.to_vec(),
+    };
+    let options = Options {
+        command,
+        product: if args.no_product { None } else { Some(product::build(&setup)?) },
+        add: args.add.clone(),
+        timeout: Duration::from_secs(args.timeout),
+        load_kvm: !args.no_kvm,
+        smp: args.smp,
+        out: args.out.clone(),
+        stream: cells.len() == 1,
+    };
+    match cells.as_slice() {
+        [cell] => {
+            let outcome = run(cell, &options)?;
+            let (boot, total) = (outcome.boot_time.as_secs_f64(), outcome.total_time.as_secs_f64());
+            eprintln!("lab: {cell} {}: {total:.1} s (boot {boot:.1} s)", outcome.release);
+            if let Some(dir) = &outcome.out_files {
+                eprintln!("lab: the files of /out are in {}", dir.display());
+            }
+            Ok(exit_code(outcome.exit_code))
+        }
+        cells => matrix::run_all(&setup, cells, &options, args.jobs, args.verbose),
+    }
+}
+
+fn cells(args: &Args) -> Result<Vec<Cell>> {
+    let kernels = KernelChoice::parse(&args.kernel, args.modules.clone())?;
+    let cpus = Cpu::parse(&args.cpu)?.into_iter();
+    let row = |cpu| kernels.iter().cloned().map(move |kernel| Cell { cpu, kernel });
+    Ok(cpus.flat_map(row).collect())
+}
+
+fn exit_code(code: i32) -> ExitCode {
+    ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX))
+}

@@ -1,0 +1,43 @@
+//! The developer's commands, called as `cargo xtask <verb>`.
+//!
+//! A verb is one module with `Args` and `main`, and one line in [`Verb`].
+
+mod cache;
+mod command;
+mod lab;
+mod setup;
+#[path = "../../ept-trace/build/toolchain.rs"]
+mod toolchain;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// What a verb's failure exits with; the lab otherwise exits as the command inside it did.
+const FAILURE: u8 = 2;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "The developer's commands of ept-trace")]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Fetch and build what the eBPF build and the lab need; quick when all is there
+    Setup(setup::Args),
+    /// Boot a real KVM in an emulator, and run a command (default: `ept-trace check`) inside
+    Lab(lab::Args),
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().verb {
+        Verb::Setup(args) => setup::main(&args),
+        Verb::Lab(args) => lab::main(&args),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("xtask: {error:#}");
+        ExitCode::from(FAILURE)
+    })
+}
