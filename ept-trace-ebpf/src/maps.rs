@@ -5,7 +5,7 @@ use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
 use ept_trace_common::abi::{
-    Config, Counters, DecisionRecord, Field, FileFields, Fields, Header, Hook, MmuState, Plain,
+    Config, Counters, DecisionRecord, Field, Fields, FileFields, Header, Hook, MmuState, Plain,
     TracepointFields, Variables,
 };
 
@@ -65,7 +65,8 @@ pub static VARIABLES: Array<Variables> = Array::with_max_entries(1, 0);
 
 /// What became of each call, by hook.
 #[map]
-pub static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(Hook::ALL.len() as u32, 0);
+pub static COUNTERS: PerCpuArray<Counters> =
+    PerCpuArray::with_max_entries(Hook::ALL.len() as u32, 0);
 
 /// The events. Userspace may set another size.
 #[map]

@@ -28,4 +28,3 @@ pub fn field(base: u64, field: &Field) -> Option<u64> {
 pub fn address_of(base: u64, field: &Field) -> Option<u64> {
     (base != 0 && field.offset != ABSENT).then(|| base + u64::from(field.offset))
 }
-

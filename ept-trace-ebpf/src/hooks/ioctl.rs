@@ -110,8 +110,7 @@ fn private_data(fd: u32, name: &[u8; 8]) -> Option<u64> {
     }
     let array = read::field(table, &fields.fd)?;
     // SAFETY: bpf_probe_read_kernel accepts any address.
-    let file =
-        unsafe { bpf_probe_read_kernel((array + u64::from(fd) * 8) as *const u64) }.ok()?;
+    let file = unsafe { bpf_probe_read_kernel((array + u64::from(fd) * 8) as *const u64) }.ok()?;
     let dentry = read::field(file, &fields.dentry)?;
     let text = read::field(dentry, &fields.name)?;
     // SAFETY: as above.

@@ -22,6 +22,11 @@ pub struct Judged {
 }
 
 impl Judged {
+    /// Whether it is a root-level decision.
+    pub fn is_decision(&self) -> bool {
+        matches!(self.event.kind, EventKind::Decision(_))
+    }
+
     /// The worst of the verdicts; ok where no rule has anything to say.
     pub fn verdict(&self) -> Verdict {
         self.judgements.iter().map(|judgement| judgement.verdict).max().unwrap_or(Verdict::Ok)

@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result};
 
 use super::Exit;
-use super::output::{Judge, OutputArgs};
+use super::judge::Judge;
+use super::output::OutputArgs;
 use crate::source::Observations;
 
 /// The arguments.

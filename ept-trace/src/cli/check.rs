@@ -2,18 +2,18 @@
 
 use std::collections::BTreeSet;
 use std::process::Command;
-use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use kvm_ioctls::Kvm;
-use tokio::sync::oneshot;
-use tokio::time::{Instant, sleep};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::Exit;
 use super::doctor::hook_statuses;
-use super::output::{Judge, OutputArgs};
+use super::judge::Judge;
+use super::output::OutputArgs;
 use crate::analysis::Judged;
 use crate::guest::{Ended, Guest, guests, run as run_guest};
 use crate::kernel::{Modules, Presence};
@@ -50,10 +50,7 @@ pub(super) struct Args {
 /// Drives the guests and judges.
 pub(super) fn run(args: Args) -> Result<Exit> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let done = runtime.block_on(check(args));
-    // A guest that never comes back holds its thread, and must not hold us.
-    runtime.shutdown_background();
-    done
+    runtime.block_on(check(args))
 }
 
 async fn check(args: Args) -> Result<Exit> {
@@ -74,82 +71,121 @@ async fn check(args: Args) -> Result<Exit> {
     judge.begin(&hook_statuses(session.plan()), &session.plan().lost)?;
     judge.event(session.first_event())?;
 
-    let mut coverage = Coverage::default();
+    let mut seen = Seen::default();
     if let Some(module) = unloaded {
-        modprobe(&[module])?;
-        let loaded = Instant::now();
-        while Instant::now() - loaded < Duration::from_secs(10) && !coverage.setup_seen {
-            for event in session.next().await? {
-                coverage.see(&judge.event(event)?);
-            }
-        }
+        load(module, &mut session, &mut judge, &mut seen).await?;
     }
-    let kvm = open_kvm()?;
     let guests = guests(&args.maxphyaddr, args.vcpus);
-    let (report, done) = oneshot::channel();
     let patience = Duration::from_secs(args.patience);
-    let planned = guests.clone();
-    thread::spawn(move || report.send(drive(kvm, planned, patience)));
-    let mut done = done;
-    let ended = loop {
-        tokio::select! {
-            events = session.next() => {
-                for event in events? {
-                    coverage.see(&judge.event(event)?);
-                }
-            }
-            ended = &mut done => break ended.context("the guests' thread is gone")?,
-        }
-    };
-    // Whatever is still on its way.
-    sleep(Duration::from_millis(50)).await;
+    let failed = drive(&guests, patience, &mut session, &mut judge, &mut seen).await?;
     let (last, counts) = session.finish()?;
     for event in last {
-        coverage.see(&judge.event(event)?);
+        seen.note(&judge.event(event)?);
     }
     judge.summary_mut().hooks = counts;
     judge.finish()?;
-    conclude(&judge, &coverage, &guests, ended)
+    Ok(conclude(&judge, &seen, &guests, &failed))
 }
 
-fn conclude(
-    judge: &Judge,
-    coverage: &Coverage,
+/// Loads the vendor module, and waits until its set-up is over.
+async fn load(
+    module: &str,
+    session: &mut Session,
+    judge: &mut Judge,
+    seen: &mut Seen,
+) -> Result<()> {
+    modprobe(&[module])?;
+    let patience = sleep(Duration::from_secs(10));
+    tokio::pin!(patience);
+    while !seen.set_up {
+        tokio::select! {
+            events = session.next() => {
+                for event in events? {
+                    seen.note(&judge.event(event)?);
+                }
+            }
+            () = &mut patience => break,
+        }
+    }
+    Ok(())
+}
+
+/// Runs the guests one after another, and judges meanwhile; those that did not halt, and why.
+async fn drive(
     guests: &[Guest],
-    ended: Result<Vec<(Guest, String)>>,
-) -> Result<Exit> {
-    let failed = ended?;
-    for (guest, how) in &failed {
+    patience: Duration,
+    session: &mut Session,
+    judge: &mut Judge,
+    seen: &mut Seen,
+) -> Result<Vec<(Guest, String)>> {
+    // On a thread of their own: a guest with broken page tables never comes back from KVM_RUN.
+    let kvm = open_kvm()?;
+    let (report, mut ended) = mpsc::unbounded_channel();
+    let planned = guests.to_vec();
+    thread::spawn(move || {
+        planned.iter().all(|guest| report.send(run_guest(&kvm, guest)).is_ok());
+    });
+    let mut failed = Vec::new();
+    let mut waiting = guests.iter();
+    let mut current = waiting.next();
+    let mut deadline = Instant::now() + patience;
+    while let Some(guest) = current {
+        tokio::select! {
+            events = session.next() => {
+                for event in events? {
+                    seen.note(&judge.event(event)?);
+                }
+                continue;
+            }
+            end = ended.recv() => match end {
+                Some(Ok(Ended::Halted)) => {}
+                Some(Ok(Ended::Otherwise(how))) => failed.push((*guest, how)),
+                Some(Err(err)) => failed.push((*guest, format!("{err:#}"))),
+                None => bail!("the guests' thread is gone"),
+            },
+            () = sleep_until(deadline) => {
+                failed.push((*guest, format!("not within {} s", patience.as_secs())));
+                break;
+            }
+        }
+        current = waiting.next();
+        deadline = Instant::now() + patience;
+    }
+    Ok(failed)
+}
+
+fn conclude(judge: &Judge, seen: &Seen, guests: &[Guest], failed: &[(Guest, String)]) -> Exit {
+    for (guest, how) in failed {
         eprintln!("ept-trace: the guest with {guest} did not halt: {how}");
     }
     let unseen: BTreeSet<u8> = guests
         .iter()
         .map(|guest| guest.cpuid.maxphyaddr())
-        .filter(|bits| !coverage.maxphyaddrs.contains(&u32::from(*bits)))
+        .filter(|bits| !seen.maxphyaddrs.contains(&u32::from(*bits)))
         .collect();
     if !unseen.is_empty() {
         eprintln!("ept-trace: no decision was seen for MAXPHYADDR {unseen:?}");
     }
-    Ok(match Exit::of(judge.summary()) {
+    match Exit::of(judge.summary()) {
         Exit::Mismatch => Exit::Mismatch,
         _ if !failed.is_empty() => Exit::Failure,
         Exit::Clean if !unseen.is_empty() => Exit::Incomplete,
         exit => exit,
-    })
+    }
 }
 
-/// What was seen of the guests.
+/// What was seen of the guests, and of the module being loaded.
 #[derive(Default)]
-struct Coverage {
+struct Seen {
     maxphyaddrs: BTreeSet<u32>,
-    setup_seen: bool,
+    set_up: bool,
 }
 
-impl Coverage {
-    fn see(&mut self, judged: &Judged) {
+impl Seen {
+    fn note(&mut self, judged: &Judged) {
         match &judged.event.kind {
             EventKind::Decision(decision) => self.maxphyaddrs.extend(decision.maxphyaddr),
-            EventKind::ConfigureMmu(_) => self.setup_seen = true,
+            EventKind::ConfigureMmu(_) => self.set_up = true,
             _ => {}
         }
     }
@@ -162,33 +198,6 @@ fn open_kvm() -> Result<Kvm> {
              open it"
         )))
     })
-}
-
-/// Runs the guests one after another; those that did not halt, and why.
-fn drive(kvm: Kvm, guests: Vec<Guest>, patience: Duration) -> Result<Vec<(Guest, String)>> {
-    // On a thread of their own: a guest with broken page tables never comes back from KVM_RUN.
-    let (report, ended) = mpsc::channel();
-    let planned = guests.clone();
-    thread::spawn(move || {
-        for guest in planned {
-            if report.send(run_guest(&kvm, &guest)).is_err() {
-                break;
-            }
-        }
-    });
-    let mut failed = Vec::new();
-    for guest in guests {
-        match ended.recv_timeout(patience) {
-            Ok(Ok(Ended::Halted)) => {}
-            Ok(Ok(Ended::Otherwise(how))) => failed.push((guest, how)),
-            Ok(Err(err)) => failed.push((guest, format!("{err:#}"))),
-            Err(_) => {
-                failed.push((guest, format!("not within {} s", patience.as_secs())));
-                break;
-            }
-        }
-    }
-    Ok(failed)
 }
 
 /// Unloads the vendor module, and says which to load again.
@@ -215,7 +224,10 @@ fn unload() -> Result<&'static str> {
 fn modprobe(arguments: &[&str]) -> Result<()> {
     let status = Command::new("modprobe").args(arguments).status().context("modprobe")?;
     if !status.success() {
-        bail!("`modprobe {}` failed ({status}); are virtual machines running?", arguments.join(" "));
+        bail!(
+            "`modprobe {}` failed ({status}); are virtual machines running?",
+            arguments.join(" ")
+        );
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::Exit;
 use super::output::print;
 use crate::kernel::{AttachPlan, Host, Tracefs};
-use crate::live::{CannotRun, preflight};
+use crate::live::{CannotRun, preflight, program_sizes};
 use crate::model::{HookStatus, KernelFacts};
 
 /// The arguments.
@@ -50,6 +50,16 @@ pub(super) fn run(args: &Args) -> Result<Exit> {
     tracefs?;
     if let Some(Err(why)) = plan.map(|plan| plan.sees_decisions()) {
         return Err(anyhow!(CannotRun(format!("no decision can be seen here: {why}"))));
+    }
+    Ok(Exit::Clean)
+}
+
+/// Prints what the verifier of this kernel makes of every program.
+pub(super) fn programs() -> Result<Exit> {
+    preflight()?;
+    let config = Host::read()?.config(&Tracefs::open()?, None);
+    for size in program_sizes(config)? {
+        print(&(serde_json::to_string(&size)? + "\n"))?;
     }
     Ok(Exit::Clean)
 }

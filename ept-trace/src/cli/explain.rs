@@ -172,16 +172,16 @@ fn conclude(text: &mut String, mode: Mode, level: Option<u8>, maxphyaddr: u8) {
 
 fn vmx_setup(text: &mut String, capability: u64, origin: &str) -> (bool, u8, u8) {
     let _ = writeln!(text, "vmx_hardware_setup (hardware_setup before 6.10):");
-    let _ = writeln!(text, "  IA32_VMX_EPT_VPID_CAP   {capability:#x} ({origin})");
+    let _ = writeln!(text, "  IA32_VMX_EPT_VPID_CAP     {capability:#x} ({origin})");
     for condition in EPT_CONDITIONS {
         let has = if capability & (1 << condition.bit) == 0 { "no" } else { "yes" };
-        let _ = writeln!(text, "  {:<24}bit {:<2}  {has}", condition.function, condition.bit);
+        let _ = writeln!(text, "  {:<26}bit {:<2}  {has}", condition.function, condition.bit);
     }
     let enable_ept = may_enable_ept(capability).is_ok();
-    let _ = writeln!(text, "  enable_ept              {}", u8::from(enable_ept));
+    let _ = writeln!(text, "  enable_ept                {}", u8::from(enable_ept));
     let max = max_ept_level(capability);
     let has = if max == 5 { "yes" } else { "no" };
-    let _ = writeln!(text, "  cpu_has_vmx_ept_5levels bit 7   {has}");
-    let _ = writeln!(text, "  vmx_get_max_ept_level   {max}");
+    let _ = writeln!(text, "  cpu_has_vmx_ept_5levels   bit 7   {has}");
+    let _ = writeln!(text, "  vmx_get_max_ept_level     {max}");
     (enable_ept, 0, max)
 }

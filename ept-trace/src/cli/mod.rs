@@ -6,6 +6,7 @@ mod check;
 #[cfg(feature = "live")]
 mod doctor;
 mod explain;
+mod judge;
 mod output;
 #[cfg(feature = "live")]
 mod watch;
@@ -46,6 +47,10 @@ enum Verb {
     Analyze(analyze::Args),
     /// Explain a rule, or the decision for a MAXPHYADDR step by step
     Explain(explain::Args),
+    /// Load every eBPF program, and print what the verifier made of each as JSON lines
+    #[cfg(feature = "live")]
+    #[command(hide = true)]
+    Programs,
     /// Clean up after a killed watcher
     #[cfg(feature = "live")]
     #[command(hide = true)]
@@ -99,6 +104,8 @@ pub fn run() -> ExitCode {
         Verb::Doctor(args) => doctor::run(&args),
         Verb::Analyze(args) => analyze::run(&args),
         Verb::Explain(args) => explain::run(&args),
+        #[cfg(feature = "live")]
+        Verb::Programs => doctor::programs(),
         #[cfg(feature = "live")]
         Verb::Janitor { group } => crate::live::serve_janitor(&group).map(|()| Exit::Clean),
     };

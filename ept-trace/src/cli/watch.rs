@@ -14,11 +14,13 @@ use tokio::time::{Instant, sleep_until};
 
 use super::Exit;
 use super::doctor::hook_statuses;
-use super::output::{Judge, OutputArgs, print};
+use super::judge::Judge;
+use super::output::{OutputArgs, print};
 use crate::live::{Options, Session};
 use crate::model::{Event, EventKind};
 
 /// The arguments of `watch`.
+#[expect(clippy::struct_excessive_bools, reason = "flags of the command line")]
 #[derive(clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
@@ -89,7 +91,7 @@ struct SelectArgs {
 
 fn parse_ring(text: &str) -> Result<u32, String> {
     let kib: u32 = text.parse().map_err(|err| format!("{err}"))?;
-    if kib < 4 || kib > 1 << 20 || !kib.is_power_of_two() {
+    if !(4..=1 << 20).contains(&kib) || !kib.is_power_of_two() {
         return Err("a power of two from 4 to 1048576".to_owned());
     }
     Ok(kib << 10)
@@ -152,7 +154,7 @@ async fn watch(args: Args) -> Result<Exit> {
         }
         return Ok(Exit::Clean);
     }
-    let mut judge = if args.silent { Judge::silent() } else { Judge::new(&args.output) };
+    let mut judge = if args.silent { Judge::default() } else { Judge::new(&args.output) };
     if let Some(path) = &args.output_file {
         judge.record_to(path)?;
     }

@@ -55,9 +55,9 @@ impl Memory {
     }
 
     fn word(&self, at: usize) -> u16 {
-        assert!(at + 2 <= MEMORY, "in the guest's memory");
-        // SAFETY: within the mapping, as asserted; volatile, for the guest writes there.
-        unsafe { self.start.as_ptr().add(at).cast::<u16>().read_volatile() }
+        // SAFETY: MEMORY bytes are mapped at `start`; the vCPUs that write there have halted.
+        let memory = unsafe { slice::from_raw_parts(self.start.as_ptr(), MEMORY) };
+        u16::from_le_bytes([memory[at], memory[at + 1]])
     }
 }
 
@@ -89,9 +89,8 @@ pub fn run(kvm: &Kvm, guest: &Guest) -> Result<Ended> {
     };
     // SAFETY: the memory is mapped, and stays so until after the VM is gone.
     unsafe { vm.set_user_memory_region(region) }.context("KVM_SET_USER_MEMORY_REGION")?;
-    let supported = kvm
-        .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
-        .context("KVM_GET_SUPPORTED_CPUID")?;
+    let supported =
+        kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES).context("KVM_GET_SUPPORTED_CPUID")?;
 
     let mut vcpus = Vec::new();
     for id in 0..guest.vcpus {
@@ -104,19 +103,15 @@ pub fn run(kvm: &Kvm, guest: &Guest) -> Result<Ended> {
         }
         let mark = memory.word(MARK_AT + 2 * id);
         if mark != MARK {
-            let ended = format!("vCPU {id} halts, and {mark:#x} is where it should write {MARK:#x}");
+            let ended =
+                format!("vCPU {id} halts, and {mark:#x} is where it should write {MARK:#x}");
             return Ok(Ended::Otherwise(ended));
         }
     }
     Ok(Ended::Halted)
 }
 
-fn create_vcpu(
-    vm: &VmFd,
-    id: u32,
-    cpuid: Cpuid,
-    supported: &CpuId,
-) -> Result<kvm_ioctls::VcpuFd> {
+fn create_vcpu(vm: &VmFd, id: u32, cpuid: Cpuid, supported: &CpuId) -> Result<kvm_ioctls::VcpuFd> {
     let vcpu = vm.create_vcpu(u64::from(id)).context("KVM_CREATE_VCPU")?;
     let set = |cpuid: &CpuId| vcpu.set_cpuid2(cpuid).context("KVM_SET_CPUID2");
     match cpuid {

@@ -81,7 +81,8 @@ struct Type {
     kind: u32,
     vlen: usize,
     kind_flag: bool,
-    size_or_type: u32,
+    /// Its size, or the type that it refers to.
+    extra: u32,
 }
 
 /// A member found: its place in bits, and its type.
@@ -98,12 +99,8 @@ impl Btf {
     ///
     /// [`BtfError::Malformed`].
     pub fn parse(vmlinux: &[u8]) -> Result<Self, BtfError> {
-        let mut btf = Self {
-            pieces: Vec::new(),
-            index: vec![(u32::MAX, 0)],
-            base_types: 0,
-            base_strings: 0,
-        };
+        let mut btf =
+            Self { pieces: Vec::new(), index: vec![(u32::MAX, 0)], base_types: 0, base_strings: 0 };
         btf.add(vmlinux)?;
         btf.base_types = btf.index.len();
         btf.base_strings = u32::try_from(btf.pieces[0].strings.len())
@@ -170,7 +167,7 @@ impl Btf {
             kind: info >> 24 & 0x1f,
             vlen: (info & 0xffff) as usize,
             kind_flag: info >> 31 != 0,
-            size_or_type: self.word(piece, at + 8)?,
+            extra: self.word(piece, at + 8)?,
         })
     }
 
@@ -273,7 +270,7 @@ impl Btf {
             let ty = self.type_of(id)?;
             match ty.kind {
                 KIND_TYPEDEF | KIND_VOLATILE | KIND_CONST | KIND_RESTRICT | KIND_TYPE_TAG => {
-                    id = ty.size_or_type;
+                    id = ty.extra;
                 }
                 _ => return Some(ty),
             }
@@ -286,13 +283,13 @@ impl Btf {
         // An int can be a bit-field by its own encoding, in BTF of old pahole.
         let width = if width == 0 && ty.kind == KIND_INT {
             let bits = self.word(ty.piece, ty.at + 12)? & 0xff;
-            if bits == ty.size_or_type * 8 { 0 } else { bits }
+            if bits == ty.extra * 8 { 0 } else { bits }
         } else {
             width
         };
         let (size, shift) = if width == 0 {
             let size = match ty.kind {
-                KIND_INT | KIND_ENUM | KIND_ENUM64 => u8::try_from(ty.size_or_type).ok()?,
+                KIND_INT | KIND_ENUM | KIND_ENUM64 => u8::try_from(ty.extra).ok()?,
                 // For what is embedded only the address matters.
                 _ => 8,
             };
@@ -323,7 +320,7 @@ impl Btf {
     /// The names of a function's parameters.
     pub fn parameters(&self, function: &str) -> Option<Vec<String>> {
         let ty = self.named(&[KIND_FUNC], function).next()?;
-        let prototype = self.type_of(ty.size_or_type)?;
+        let prototype = self.type_of(ty.extra)?;
         (prototype.kind == KIND_FUNC_PROTO).then_some(())?;
         (0..prototype.vlen)
             .map(|number| {

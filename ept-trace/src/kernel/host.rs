@@ -3,9 +3,10 @@
 use std::fs;
 
 use anyhow::Result;
-use ept_trace_common::abi::{Variable, Variables};
+use ept_trace_common::abi::{Config, Variable, Variables};
 
 use super::kcore::Kcore;
+use super::layout::tracepoint_fields;
 use super::{AttachPlan, Layout, Modules, Symbols, Tracefs, machine};
 use crate::model::{Behaviour, Fact, KernelFacts, KvmState, Vendor};
 
@@ -47,6 +48,17 @@ impl Host {
         Ok(())
     }
 
+    /// The constants for the kernel side.
+    pub fn config(&self, tracefs: &Tracefs, tgid: Option<u32>) -> Config {
+        Config {
+            filter_tgid: tgid.unwrap_or(0),
+            cpuid_embedded: u32::from(self.layout.cpuid_embedded),
+            fields: self.layout.fields,
+            files: self.layout.files,
+            tracepoints: tracepoint_fields(tracefs),
+        }
+    }
+
     /// Where KVM's variables are, for the kernel side.
     pub fn variables(&self) -> Variables {
         let mut variables = Variables::default();
@@ -78,8 +90,7 @@ fn symbol_of(variable: Variable) -> (&'static str, &'static str, Option<&'static
 
 fn gather(modules: &Modules, symbols: &Symbols, layout: &Layout) -> KernelFacts {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let vendor =
-        if modules.vendor_is_live() { modules.vendor.0.clone() } else { Vendor::None };
+    let vendor = if modules.vendor_is_live() { modules.vendor.0.clone() } else { Vendor::None };
     let parameter = |name: &str| {
         let parameters = layout.configure_mmu_parameters.as_deref().unwrap_or_default();
         parameters.iter().any(|parameter| parameter == name)

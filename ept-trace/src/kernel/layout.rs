@@ -3,7 +3,7 @@
 use std::fs;
 
 use anyhow::{Context as _, Result};
-use ept_trace_common::abi::{Field, FileFields, Fields, TracepointFields};
+use ept_trace_common::abi::{Field, Fields, FileFields, TracepointFields};
 
 use super::{Btf, BtfError, Tracefs};
 
@@ -55,9 +55,8 @@ impl Layout {
                 Field::ABSENT
             })
         };
-        let known = |structure, paths: &[&str]| {
-            find(btf, structure, paths).unwrap_or(Field::ABSENT)
-        };
+        let known =
+            |structure, paths: &[&str]| find(btf, structure, paths).unwrap_or(Field::ABSENT);
         let fields = Fields {
             kvm: needed("kvm_vcpu", &["kvm"]),
             vcpu_id: needed("kvm_vcpu", &["vcpu_id"]),
@@ -131,9 +130,8 @@ fn find(btf: &Btf, structure: &str, paths: &[&str]) -> Result<Field, BtfError> {
 
 /// Where the fields are in the records of the tracepoints; absent ones are told in the plan.
 pub fn tracepoint_fields(tracefs: &Tracefs) -> TracepointFields {
-    let place = |category, event, field| {
-        tracefs.field(category, event, field).unwrap_or(Field::ABSENT)
-    };
+    let place =
+        |category, event, field| tracefs.field(category, event, field).unwrap_or(Field::ABSENT);
     TracepointFields {
         ioctl_fd: place("syscalls", "sys_enter_ioctl", "fd"),
         ioctl_cmd: place("syscalls", "sys_enter_ioctl", "cmd"),

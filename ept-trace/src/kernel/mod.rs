@@ -16,6 +16,6 @@ pub use attach_plan::{Attach, AttachPlan, PlannedHook, hook_name};
 pub use btf::{Btf, BtfError};
 pub use host::Host;
 pub use kallsyms::{Symbol, Symbols};
-pub use layout::{Layout, tracepoint_fields};
+pub use layout::Layout;
 pub use modules::{Modules, Presence};
 pub use tracefs::Tracefs;

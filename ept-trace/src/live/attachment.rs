@@ -81,9 +81,8 @@ pub(super) fn attach(program: BorrowedFd<'_>, event_id: u64) -> io::Result<Attac
     // SAFETY: a new descriptor that nobody else owns.
     let perf_event = unsafe { OwnedFd::from_raw_fd(fd) };
     // SAFETY: the ioctl takes the program's descriptor by value.
-    let set = unsafe {
-        libc::ioctl(perf_event.as_raw_fd(), PERF_EVENT_IOC_SET_BPF, program.as_raw_fd())
-    };
+    let set =
+        unsafe { libc::ioctl(perf_event.as_raw_fd(), PERF_EVENT_IOC_SET_BPF, program.as_raw_fd()) };
     if set < 0 {
         return Err(io::Error::last_os_error());
     }

@@ -6,9 +6,10 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, anyhow};
 use aya::maps::{Array, MapData, PerCpuArray, RingBuf};
-use aya::programs::{KProbe, Program, ProgramError, TracePoint};
+use aya::programs::{KProbe, Program, ProgramError, ProgramInfo, TracePoint};
 use aya::{Ebpf, EbpfLoader, Pod};
 use ept_trace_common::abi::{Config, Counters, Hook, Variables};
+use serde::Serialize;
 
 use super::CannotRun;
 
@@ -31,15 +32,17 @@ pub(super) struct Object {
     ebpf: Ebpf,
 }
 
-/// How large a program is.
-#[derive(Clone, Debug)]
+/// What the verifier made of a program.
+#[derive(Clone, Debug, Serialize)]
 pub struct ProgramSize {
     /// Its name.
-    pub name: String,
+    pub program: &'static str,
     /// Instructions that the verifier walked through, where the kernel tells (5.16 and later).
     pub verified_instructions: Option<u32>,
-    /// Bytes of the translated program.
+    /// Bytes of the program after the verifier.
     pub translated_bytes: Option<u32>,
+    /// Why it could not be loaded, if so.
+    pub refused: Option<String>,
 }
 
 /// The function of the eBPF side that serves a hook.
@@ -176,17 +179,22 @@ fn refused(err: anyhow::Error, what: &str) -> anyhow::Error {
     err.context(format!("{what} cannot be loaded"))
 }
 
-/// Sizes of the programs that the plan attaches.
-pub fn program_sizes(session: &super::Session) -> Vec<ProgramSize> {
-    session
-        .loaded_programs()
-        .filter_map(|(name, program)| {
-            let info = program.info().ok()?;
-            Some(ProgramSize {
-                name: name.to_owned(),
-                verified_instructions: info.verified_instruction_count(),
-                translated_bytes: info.size_translated(),
-            })
-        })
-        .collect()
+/// Loads every program with this machine's offsets, attaches none, and tells their sizes.
+///
+/// # Errors
+///
+/// If the object itself cannot be loaded.
+pub fn program_sizes(config: Config) -> Result<Vec<ProgramSize>> {
+    let mut object = Object::open(config, 1 << 12, None)?;
+    let size = |hook| {
+        let refused = object.load(hook).err().map(|err| format!("{err:#}"));
+        let info = object.program(hook).and_then(|program| program.info().ok());
+        ProgramSize {
+            program: program_name(hook),
+            verified_instructions: info.as_ref().and_then(ProgramInfo::verified_instruction_count),
+            translated_bytes: info.as_ref().and_then(ProgramInfo::size_translated),
+            refused,
+        }
+    };
+    Ok(Hook::ALL.into_iter().map(size).collect())
 }

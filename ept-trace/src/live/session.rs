@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
 use aya::maps::{MapData, RingBuf};
-use aya::programs::Program;
-use ept_trace_common::abi::{Config, ConfigureRecord, Fields, Hook};
+use ept_trace_common::abi::{ConfigureRecord, Fields, Hook};
 use tokio::io::unix::AsyncFd;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
@@ -16,7 +15,7 @@ use super::janitor::Janitor;
 use super::object::Object;
 use super::{CannotRun, counters};
 use crate::analysis::HookCounts;
-use crate::kernel::{Attach, AttachPlan, Host, Modules, Tracefs, tracepoint_fields};
+use crate::kernel::{Attach, AttachPlan, Host, Modules, Tracefs};
 use crate::model::{Event, EventKind};
 
 /// How often losses and modules are looked at, and a ring that has not called is read anyway.
@@ -85,13 +84,7 @@ impl Session {
         plan.sees_decisions()
             .map_err(|why| anyhow!(CannotRun(format!("no decision can be seen here: {why}"))))?;
 
-        let config = Config {
-            filter_tgid: options.tgid.unwrap_or(0),
-            cpuid_embedded: u32::from(host.layout.cpuid_embedded),
-            fields: host.layout.fields,
-            files: host.layout.files,
-            tracepoints: tracepoint_fields(&tracefs),
-        };
+        let config = host.config(&tracefs, options.tgid);
         let ring_bytes = if options.ring_bytes == 0 { 1 << 20 } else { options.ring_bytes };
         let mut object = Object::open(config, ring_bytes, options.object.as_deref())?;
         object.set_variables(host.variables())?;
@@ -129,16 +122,12 @@ impl Session {
 
     /// What is known of the machine, as the event that a stream begins with.
     pub fn first_event(&self) -> Event {
-        self.event(EventKind::Facts(Box::new(self.host.facts.clone())))
+        now(EventKind::Facts(Box::new(self.host.facts.clone())))
     }
 
     /// What was attached, and what not.
     pub fn plan(&self) -> &AttachPlan {
         &self.plan
-    }
-
-    pub(super) fn loaded_programs(&self) -> impl Iterator<Item = (&'static str, &Program)> {
-        self.hooks.iter().filter_map(|live| Some((live.name, self.object.program(live.hook)?)))
     }
 
     /// Attaches in the order of the hooks: an entry before its return, so that no return comes
@@ -255,7 +244,7 @@ impl Session {
         let mut events = Vec::new();
         if self.modules.vendor_is_live() && !modules.vendor_is_live() {
             let reason = format!("{} was unloaded", self.modules.vendor.0);
-            events.push(self.event(EventKind::Gap { reason }));
+            events.push(now(EventKind::Gap { reason }));
         }
         self.modules = modules;
         if self.loading.is_some() && !arrived && !failed {
@@ -266,7 +255,7 @@ impl Session {
         if arrived || failed {
             self.loading = None;
         }
-        events.push(self.event(EventKind::Facts(Box::new(self.host.facts.clone()))));
+        events.push(now(EventKind::Facts(Box::new(self.host.facts.clone()))));
         for record in self.held.drain(..) {
             let behaviour = &self.host.facts.behaviour;
             events.push(configure_mmu(&record, &self.host.layout, behaviour));
@@ -287,7 +276,7 @@ impl Session {
                 losses.push(EventKind::Loss { hook, records });
             }
         }
-        Ok(losses.into_iter().map(|kind| self.event(kind)).collect())
+        Ok(losses.into_iter().map(now).collect())
     }
 
     /// What became of a hook's calls so far.
@@ -317,10 +306,6 @@ impl Session {
         })
     }
 
-    fn event(&self, kind: EventKind) -> Event {
-        Event { time_ns: now_ns(), kind }
-    }
-
     /// Detaches everything, and returns what was still on its way and the final counts.
     ///
     /// # Errors
@@ -337,7 +322,8 @@ impl Session {
         }
         events.extend(self.look_at_modules()?);
         events.extend(self.look_for_losses()?);
-        let counts = (0..self.hooks.len()).map(|index| self.counts(index)).collect::<Result<_>>()?;
+        let counts =
+            (0..self.hooks.len()).map(|index| self.counts(index)).collect::<Result<_>>()?;
         Ok((events, counts))
     }
 }
@@ -358,9 +344,10 @@ fn polled(ring: RingBuf<MapData>) -> std::io::Result<AsyncFd<RingBuf<MapData>>> 
     Ok(unsafe { AsyncFd::register(ring) }?)
 }
 
-/// `CLOCK_MONOTONIC` in nanoseconds, the clock of the records.
-fn now_ns() -> u64 {
+/// An event of this moment, by the clock of the records, `CLOCK_MONOTONIC`.
+fn now(kind: EventKind) -> Event {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    u64::try_from(now.tv_sec).unwrap_or(0) * 1_000_000_000
-        + u64::try_from(now.tv_nsec).unwrap_or(0)
+    let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
+    let nanoseconds = u64::try_from(now.tv_nsec).unwrap_or(0);
+    Event { time_ns: seconds * 1_000_000_000 + nanoseconds, kind }
 }

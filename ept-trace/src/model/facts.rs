@@ -106,6 +106,7 @@ impl fmt::Display for Vendor {
 }
 
 /// How this kernel decides, found by presence and never by version.
+#[expect(clippy::struct_excessive_bools, reason = "each is the presence of one thing")]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Behaviour {
     /// KVM has `tdp_root_level`, the level that the vendor forces: 5.15 and later.

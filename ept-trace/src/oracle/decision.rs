@@ -111,7 +111,7 @@ fn guest_width(inputs: &ReplayInputs<'_>, forced: u8) -> Result<u8, Missing> {
                 why: "cpuid_query_maxguestphyaddr is not among its symbols".to_owned(),
             });
         }
-        return Ok(inputs.address_sizes.map_or(0, |eax| (eax >> 16) as u8));
+        return Ok(inputs.address_sizes.map_or(0, |eax| eax.to_le_bytes()[2]));
     }
     need("arch.maxphyaddr", &inputs.maxphyaddr)
 }
@@ -170,8 +170,7 @@ mod tests {
     #[test]
     fn a_missing_fact_is_named() {
         let behaviour = Behaviour::default();
-        let inputs =
-            ReplayInputs { max: Fact::unknown("no such symbol"), ..vmx5(&behaviour, 52) };
+        let inputs = ReplayInputs { max: Fact::unknown("no such symbol"), ..vmx5(&behaviour, 52) };
         assert_eq!(replay(&inputs).unwrap_err().what, "max_tdp_level");
     }
 
@@ -183,8 +182,8 @@ mod tests {
             address_sizes,
             ..vmx5(&behaviour, 52)
         };
-        assert_eq!(replay(&tdx(Some(48 << 16 | 52))).unwrap().level, Some(4));
-        assert_eq!(replay(&tdx(Some(52 << 16 | 52))).unwrap().level, Some(5));
+        assert_eq!(replay(&tdx(Some(0x300034))).unwrap().level, Some(4));
+        assert_eq!(replay(&tdx(Some(0x340034))).unwrap().level, Some(5));
         assert_eq!(replay(&tdx(None)).unwrap().level, Some(4), "a missing leaf counts as 0");
         let old = Behaviour::default();
         let inputs = ReplayInputs { behaviour: &old, ..tdx(None) };

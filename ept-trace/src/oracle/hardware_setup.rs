@@ -48,9 +48,7 @@ pub fn expected_levels(
             (level, level)
         }),
         Vendor::Svm => Fact::known((0, 4), "get_max_npt_level of this kernel"),
-        Vendor::Other(module) => {
-            Fact::unknown(format!("what {module} should set up is not known"))
-        }
+        Vendor::Other(module) => Fact::unknown(format!("what {module} should set up is not known")),
         Vendor::None => Fact::unknown("no vendor module is loaded"),
     }
 }

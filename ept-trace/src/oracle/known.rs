@@ -1,8 +1,6 @@
 //! What is known at a point of the stream, and which source is believed first.
 
-use crate::model::{
-    Behaviour, ConfigureMmu, Decision, EventKind, Fact, KernelFacts, Vendor,
-};
+use crate::model::{Behaviour, ConfigureMmu, Decision, EventKind, Fact, KernelFacts, Vendor};
 use crate::oracle::ReplayInputs;
 
 /// What the stream has told so far of the machine.
@@ -77,11 +75,7 @@ impl Known {
         self.facts.as_ref().map_or_else(|| Fact::unknown("no facts of the machine"), get)
     }
 
-    fn argument<T: Copy>(
-        &self,
-        name: &str,
-        get: impl Fn(&ConfigureMmu) -> Option<T>,
-    ) -> Fact<T> {
+    fn argument<T: Copy>(&self, name: &str, get: impl Fn(&ConfigureMmu) -> Option<T>) -> Fact<T> {
         match self.configured.as_ref().and_then(get) {
             Some(value) => Fact::known(value, format!("{name}, argument of kvm_configure_mmu")),
             None => Fact::unknown("kvm_configure_mmu was not seen"),

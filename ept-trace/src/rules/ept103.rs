@@ -55,8 +55,7 @@ fn judge_root(root: &Root) -> Judgement {
 }
 
 fn judge_decision(decision: &Decision, known: &Known) -> Option<Judgement> {
-    let undetermined =
-        |missing: String| Some(RULE.says(Verdict::Undetermined, missing, vec![]));
+    let undetermined = |missing: String| Some(RULE.says(Verdict::Undetermined, missing, vec![]));
     if let Vendor::Other(module) = known.vendor() {
         return undetermined(format!("how {module} chooses a root level is not known"));
     }

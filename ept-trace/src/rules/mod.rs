@@ -25,8 +25,7 @@ pub struct Rule {
 }
 
 /// All rules, by id.
-pub const RULES: &[Rule] =
-    &[ept101::RULE, ept103::RULE, ept104::RULE, ept105::RULE, ept106::RULE];
+pub const RULES: &[Rule] = &[ept101::RULE, ept103::RULE, ept104::RULE, ept105::RULE, ept106::RULE];
 
 impl Rule {
     /// The rule with this id, in either case.

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use super::Sink;
 use crate::analysis::{Judged, Summary};
-use crate::model::{EventKind, HookStatus, Judgement, Verdict};
+use crate::model::{EventKind, HookStatus, Judgement, Vendor, Verdict};
 
 /// Writes text.
 pub struct Text<W> {
@@ -55,6 +55,9 @@ fn or_unknown<T: ToString>(value: Option<T>) -> String {
 
 fn describe(judged: &Judged) -> String {
     match &judged.event.kind {
+        EventKind::Facts(facts) if facts.vendor == Vendor::None => {
+            "set-up       no vendor module of KVM is loaded".to_owned()
+        }
         EventKind::Facts(facts) => {
             let kvm = &facts.kvm;
             format!(
@@ -155,12 +158,7 @@ impl<W: Write> Sink for Text<W> {
                 writeln!(
                     self.out,
                     "{:<30} {:>9} {:>9} {:>9} {:>9} {:>9}",
-                    hook.hook,
-                    hook.fired,
-                    hook.delivered,
-                    hook.filtered,
-                    hook.dropped,
-                    hook.missed
+                    hook.hook, hook.fired, hook.delivered, hook.filtered, hook.dropped, hook.missed
                 )?;
             }
         }

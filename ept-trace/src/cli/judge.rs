@@ -1,0 +1,113 @@
+//! What every verb does with an event: judge it, show it, keep it.
+
+use std::fs::File;
+use std::io::{self, BufWriter};
+
+use super::output::OutputArgs;
+use crate::analysis::{Analysis, Judged, Summary};
+use crate::model::{Event, Verdict};
+use crate::sink::{Observations, Sink};
+
+/// Judges events, shows them and keeps them.
+#[derive(Default)]
+pub(super) struct Judge {
+    analysis: Analysis,
+    /// What is shown; nothing once its reader has gone.
+    screen: Option<Box<dyn Sink>>,
+    /// What is kept.
+    file: Option<Observations<BufWriter<File>>>,
+    /// Show decisions only if they are not ok; all are kept.
+    only_wrong: bool,
+}
+
+impl Judge {
+    /// Shows on the standard output.
+    pub(super) fn new(output: &OutputArgs) -> Self {
+        Self { screen: Some(output.sink()), ..Self::default() }
+    }
+
+    /// Judges an event, keeps it and shows it.
+    pub(super) fn event(&mut self, event: Event) -> io::Result<Judged> {
+        let judged = self.analysis.judge(event);
+        if let Some(file) = &mut self.file {
+            file.event(&judged)?;
+        }
+        let is_hidden = self.only_wrong && judged.is_decision() && judged.verdict() == Verdict::Ok;
+        if !is_hidden {
+            self.show(|screen| screen.event(&judged))?;
+        }
+        Ok(judged)
+    }
+
+    /// The counts so far.
+    pub(super) fn summary(&self) -> &Summary {
+        self.analysis.summary()
+    }
+
+    /// Shows the counts.
+    pub(super) fn finish(&mut self) -> io::Result<()> {
+        let summary = self.analysis.summary();
+        if let Some(file) = &mut self.file {
+            file.finish(summary)?;
+        }
+        match &mut self.screen {
+            Some(screen) => screen.finish(summary),
+            None => Ok(()),
+        }
+    }
+
+    fn show(&mut self, write: impl FnOnce(&mut dyn Sink) -> io::Result<()>) -> io::Result<()> {
+        let Some(screen) = &mut self.screen else { return Ok(()) };
+        let shown = write(screen.as_mut());
+        if shown.is_err() {
+            self.screen = None;
+        }
+        shown
+    }
+}
+
+#[cfg(feature = "live")]
+mod live {
+    use std::fs::OpenOptions;
+    use std::io::{self, BufWriter};
+    use std::os::unix::fs::OpenOptionsExt as _;
+    use std::path::Path;
+
+    use anyhow::{Context as _, Result};
+
+    use super::Judge;
+    use crate::analysis::Summary;
+    use crate::model::HookStatus;
+    use crate::sink::Observations;
+
+    impl Judge {
+        /// Also keeps the observations in a file, which only its owner can read: it tells about
+        /// other people's guests.
+        pub(in crate::cli) fn record_to(&mut self, path: &Path) -> Result<()> {
+            let mut options = OpenOptions::new();
+            options.write(true).create(true).truncate(true).mode(0o600);
+            let file = options.open(path).with_context(|| path.display().to_string())?;
+            self.file = Some(Observations::new(BufWriter::new(file)));
+            Ok(())
+        }
+
+        /// Shows decisions only if they are not ok.
+        pub(in crate::cli) fn show_only_wrong(&mut self) {
+            self.only_wrong = true;
+        }
+
+        /// Shows the hooks.
+        pub(in crate::cli) fn begin(
+            &mut self,
+            hooks: &[HookStatus],
+            lost: &[String],
+        ) -> io::Result<()> {
+            self.show(|screen| screen.begin(hooks, lost))
+        }
+
+        /// The counts, to complete them.
+        pub(in crate::cli) fn summary_mut(&mut self) -> &mut Summary {
+            self.analysis.summary_mut()
+        }
+    }
+}
