@@ -17,6 +17,8 @@ use crate::{read, vcpu};
 
 /// `_IO(KVMIO, 0x01)`, on `/dev/kvm`; its result is the descriptor of the VM.
 const KVM_CREATE_VM: u32 = 0xae01;
+/// `_IO(KVMIO, 0x41)`, on a VM; its result is the descriptor of the vCPU.
+const KVM_CREATE_VCPU: u32 = 0xae41;
 /// `_IO(KVMIO, 0x80)`.
 const KVM_RUN: u32 = 0xae80;
 /// `_IOW(KVMIO, 0x90, struct kvm_cpuid2)`.
@@ -35,12 +37,12 @@ fn enter(record: u64) -> Outcome {
     let fields = &config().tracepoints;
     let Some(cmd) = read::field(record, &fields.ioctl_cmd) else { return Outcome::Dropped };
     let cmd = cmd as u32;
-    if !matches!(cmd, KVM_RUN | KVM_SET_CPUID2 | KVM_CREATE_VM) || !wanted() {
+    if !matches!(cmd, KVM_RUN | KVM_SET_CPUID2 | KVM_CREATE_VM | KVM_CREATE_VCPU) || !wanted() {
         return Outcome::Filtered;
     }
     let Some(fd) = read::field(record, &fields.ioctl_fd) else { return Outcome::Dropped };
     let vcpu = match cmd {
-        KVM_CREATE_VM => Some(0),
+        KVM_CREATE_VM | KVM_CREATE_VCPU => Some(0),
         _ => private_data(fd as u32, b"kvm-vcpu"),
     };
     // Other drivers use the same numbers.
@@ -77,6 +79,13 @@ fn exit(record: u64) -> Outcome {
             Some(vm) => emit(&EVENTS, &VmRecord { header: header(kind::VM, Hook::IoctlExit), vm }),
             None => Outcome::Filtered,
         },
+        (KVM_CREATE_VCPU, fd @ 0..) => {
+            // The address may have been another vCPU's.
+            if let Some(vcpu) = private_data(fd as u32, b"kvm-vcpu") {
+                let _ = REPORTED.remove(&vcpu);
+            }
+            Outcome::Delivered
+        }
         _ => Outcome::Filtered,
     }
 }

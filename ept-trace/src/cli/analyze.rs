@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::path::PathBuf;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
 use super::Exit;
 use super::judge::Judge;
@@ -21,6 +21,11 @@ pub(super) struct Args {
     output: OutputArgs,
 }
 
+/// A file that cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct BadInput(String);
+
 /// Judges the files, one after another.
 pub(super) fn run(args: &Args) -> Result<Exit> {
     let mut judge = Judge::new(&args.output);
@@ -30,10 +35,11 @@ pub(super) fn run(args: &Args) -> Result<Exit> {
         let input: Box<dyn BufRead> = if path.as_os_str() == "-" {
             Box::new(io::stdin().lock())
         } else {
-            Box::new(BufReader::new(File::open(path).with_context(|| name.to_string())?))
+            let file = File::open(path).map_err(|err| BadInput(format!("{name}: {err}")))?;
+            Box::new(BufReader::new(file))
         };
         for line in Observations::new(input) {
-            match line.with_context(|| name.to_string())? {
+            match line.map_err(|err| BadInput(format!("{name}: {err}")))? {
                 Ok(event) => {
                     judge.event(event)?;
                 }

@@ -1,14 +1,16 @@
 //! `doctor`: the facts and the plan, the very ones that `watch` uses.
 
 use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context as _, Result, anyhow};
 use serde::Serialize;
 
 use super::Exit;
 use super::output::print;
 use crate::kernel::{AttachPlan, Host, Tracefs};
-use crate::live::{CannotRun, preflight, program_sizes};
+use crate::live::{CannotRun, OBJECT, preflight, program_sizes};
 use crate::model::{HookStatus, KernelFacts};
 
 /// The arguments.
@@ -54,8 +56,12 @@ pub(super) fn run(args: &Args) -> Result<Exit> {
     Ok(Exit::Clean)
 }
 
-/// Prints what the verifier of this kernel makes of every program.
-pub(super) fn programs() -> Result<Exit> {
+/// Prints what the verifier of this kernel makes of every program, or writes the object.
+pub(super) fn programs(write: Option<&Path>) -> Result<Exit> {
+    if let Some(path) = write {
+        fs::write(path, OBJECT).with_context(|| path.display().to_string())?;
+        return Ok(Exit::Clean);
+    }
     preflight()?;
     let config = Host::read()?.config(&Tracefs::open()?, None);
     for size in program_sizes(config)? {

@@ -50,7 +50,11 @@ enum Verb {
     /// Load every eBPF program, and print what the verifier made of each as JSON lines
     #[cfg(feature = "live")]
     #[command(hide = true)]
-    Programs,
+    Programs {
+        /// Write the eBPF object to a file instead
+        #[arg(long, value_name = "FILE")]
+        write: Option<std::path::PathBuf>,
+    },
     /// Clean up after a killed watcher
     #[cfg(feature = "live")]
     #[command(hide = true)]
@@ -105,7 +109,7 @@ pub fn run() -> ExitCode {
         Verb::Analyze(args) => analyze::run(&args),
         Verb::Explain(args) => explain::run(&args),
         #[cfg(feature = "live")]
-        Verb::Programs => doctor::programs(),
+        Verb::Programs { write } => doctor::programs(write.as_deref()),
         #[cfg(feature = "live")]
         Verb::Janitor { group } => crate::live::serve_janitor(&group).map(|()| Exit::Clean),
     };
@@ -126,7 +130,7 @@ fn finish(done: Result<Exit>) -> Exit {
         return Exit::CannotRun;
     }
     eprintln!("ept-trace: {err:#}");
-    Exit::Failure
+    if err.is::<analyze::BadInput>() { Exit::BadInput } else { Exit::Failure }
 }
 
 /// Whether the reader of our output has gone, as `| head -1` does: an end, and not an error.

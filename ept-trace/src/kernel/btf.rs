@@ -3,9 +3,8 @@
 //! Just what is needed to find a member by its path, and the parameters of a function. Layout
 //! of the format: Documentation/bpf/btf.rst.
 
-use std::fmt;
-
 use ept_trace_common::abi::Field;
+use memchr::memmem;
 
 const MAGIC: u16 = 0xeb9f;
 const HEADER_SIZE: usize = 24;
@@ -32,27 +31,18 @@ const KIND_ENUM64: u32 = 19;
 const MAX_DEPTH: usize = 16;
 
 /// Why BTF did not answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BtfError {
     /// The data is not BTF, or is damaged.
+    #[error("BTF is malformed: {0}")]
     Malformed(&'static str),
     /// There is no such structure, member or function.
+    #[error("BTF has no {0}")]
     NotFound(String),
     /// There are several, and they differ.
+    #[error("BTF has several {0}, which differ")]
     Ambiguous(String),
 }
-
-impl fmt::Display for BtfError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Malformed(what) => write!(f, "BTF is malformed: {what}"),
-            Self::NotFound(what) => write!(f, "BTF has no {what}"),
-            Self::Ambiguous(what) => write!(f, "BTF has several {what}, which differ"),
-        }
-    }
-}
-
-impl std::error::Error for BtfError {}
 
 /// One loaded piece: vmlinux, or a module on top of it.
 struct Piece {
@@ -60,6 +50,18 @@ struct Piece {
     strings: Vec<u8>,
     /// String offsets below this belong to the piece underneath.
     first_string: u32,
+}
+
+impl Piece {
+    /// The offset by which types name this string, if it is one of this piece's.
+    fn offset_of(&self, name: &str) -> Option<u32> {
+        // Between the NUL that ends the string before and its own.
+        let mut pattern = vec![0];
+        pattern.extend(name.as_bytes());
+        pattern.push(0);
+        let at = memmem::find(&self.strings, &pattern)?;
+        Some(u32::try_from(at).ok()? + 1 + self.first_string)
+    }
 }
 
 /// The types of a kernel: vmlinux, and any number of modules on top.
@@ -186,16 +188,18 @@ impl Btf {
         Some(&tail[..tail.iter().position(|byte| *byte == 0)?])
     }
 
-    fn is_named(&self, ty: &Type, name: &str) -> bool {
-        self.string(ty.piece, ty.name) == Some(name.as_bytes())
-    }
-
+    /// The types of these kinds and this name.
+    ///
+    /// The name is looked up among the strings first, and the types are then held against its
+    /// offset: there are a hundred thousand types, and a section holds a string once.
     fn named(&self, kinds: &[u32], name: &str) -> impl Iterator<Item = Type> {
+        let offsets: Vec<u32> =
+            self.pieces.iter().filter_map(|piece| piece.offset_of(name)).collect();
         self.index
             .iter()
             .skip(1)
             .filter_map(|(piece, at)| self.head(*piece as usize, *at as usize))
-            .filter(move |ty| kinds.contains(&ty.kind) && self.is_named(ty, name))
+            .filter(move |ty| kinds.contains(&ty.kind) && offsets.contains(&ty.name))
     }
 
     /// Whether there is a structure of this name.

@@ -1,21 +1,13 @@
 //! Why this machine cannot be watched, with the next step.
 
-use std::fmt;
 use std::fs;
 
 use caps::{CapSet, Capability};
 
 /// Watching is not possible here; distinct from a failure, for CI tells a skip from a defect.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
 pub struct CannotRun(pub String);
-
-impl fmt::Display for CannotRun {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for CannotRun {}
 
 /// What stands in the way before anything is tried.
 ///

@@ -10,5 +10,5 @@ mod session;
 
 pub use error::{CannotRun, preflight};
 pub use janitor::serve as serve_janitor;
-pub use object::{ProgramSize, program_sizes};
+pub use object::{OBJECT, ProgramSize, program_sizes};
 pub use session::{Options, Session};

@@ -13,7 +13,8 @@ use serde::Serialize;
 
 use super::CannotRun;
 
-static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("EPT_TRACE_EBPF_OBJECT"));
+/// The eBPF object that is built in.
+pub static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("EPT_TRACE_EBPF_OBJECT"));
 
 /// A type of the ABI, in the form that aya asks for.
 #[derive(Clone, Copy)]
