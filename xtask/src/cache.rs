@@ -6,6 +6,7 @@
 
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
+use std::process;
 
 use anyhow::{Context, Result};
 
@@ -34,6 +35,13 @@ impl Cache {
         self.root.join(relative)
     }
 
+    /// An empty directory for this process alone, removed when dropped.
+    pub fn scratch(&self, name: &str) -> Result<Draft> {
+        let runs = self.path("run");
+        fs::create_dir_all(&runs).with_context(|| format!("cannot make {}", runs.display()))?;
+        Draft::new(runs.join(format!("{name}-{}", process::id())))
+    }
+
     /// Waits until no one else makes `name`. The lock goes with the value, or with the process.
     pub fn lock(&self, name: &str) -> Result<Lock> {
         let path = self.path("locks").join(name);
@@ -58,13 +66,7 @@ pub struct Lock {
 impl Lock {
     /// An empty directory to make the thing in. An interrupted maker's remains are cleared first.
     pub fn draft(&self) -> Result<Draft> {
-        let path = self.cache.path("drafts").join(&self.name);
-        if path.exists() {
-            fs::remove_dir_all(&path)
-                .with_context(|| format!("cannot clear {}", path.display()))?;
-        }
-        fs::create_dir(&path).with_context(|| format!("cannot make {}", path.display()))?;
-        Ok(Draft { path })
+        Draft::new(self.cache.path("drafts").join(&self.name))
     }
 }
 
@@ -75,6 +77,15 @@ pub struct Draft {
 }
 
 impl Draft {
+    fn new(path: PathBuf) -> Result<Self> {
+        if path.exists() {
+            fs::remove_dir_all(&path)
+                .with_context(|| format!("cannot clear {}", path.display()))?;
+        }
+        fs::create_dir(&path).with_context(|| format!("cannot make {}", path.display()))?;
+        Ok(Self { path })
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path

@@ -2,10 +2,15 @@
 //!
 //! A verb is one module with `Args` and `main`, and one line in [`Verb`].
 
+mod bench;
 mod cache;
 mod command;
+mod demo;
+mod judged;
+mod kernels;
 mod lab;
 mod setup;
+mod test;
 #[path = "../../ept-trace/build/toolchain.rs"]
 mod toolchain;
 
@@ -29,12 +34,24 @@ enum Verb {
     Setup(setup::Args),
     /// Boot a real KVM in an emulator, and run a command (default: `ept-trace check`) inside
     Lab(lab::Args),
+    /// Show it at work: on this machine if its KVM can be watched, else in the lab
+    Demo,
+    /// Format, lints, builds and all tests, those in the lab too
+    Test(test::Args),
+    /// Check every cell of the lab, and renew the corpus and the table in docs/kernels.md
+    Kernels(kernels::Args),
+    /// Measure how long it takes to attach, and what the verifier makes of the programs
+    Bench,
 }
 
 fn main() -> ExitCode {
     let result = match Cli::parse().verb {
         Verb::Setup(args) => setup::main(&args),
         Verb::Lab(args) => lab::main(&args),
+        Verb::Demo => demo::main(),
+        Verb::Test(args) => test::main(&args),
+        Verb::Kernels(args) => kernels::main(&args),
+        Verb::Bench => bench::main(),
     };
     result.unwrap_or_else(|error| {
         eprintln!("xtask: {error:#}");

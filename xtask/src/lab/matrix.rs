@@ -1,26 +1,24 @@
 //! Several cells side by side, and a line for each.
 
 use std::fs;
-use std::process::ExitCode;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use anyhow::Result;
 
-use super::{Cell, Options, Outcome, exit_code, run};
-use crate::FAILURE;
+use super::{Cell, Options, Outcome, run};
 use crate::setup::{Setup, bochs};
 
-/// Runs all `cells`, `jobs` at a time. The exit code is that of the first in the table that is
-/// not 0; a cell that crashed or hung counts as 2.
+/// Runs all `cells`, `jobs` at a time, and hands each to `tell` as it ends. What came of them is
+/// returned in the order of `cells`.
 pub fn run_all(
     setup: &Setup,
     cells: &[Cell],
     options: &Options,
     jobs: Option<usize>,
-    verbose: bool,
-) -> Result<ExitCode> {
+    tell: impl Fn(&Cell, &Result<Outcome>) + Sync,
+) -> Result<Vec<Result<Outcome>>> {
     // Here, one after the other: fetching from several threads would garble what setup tells.
     for cell in cells {
         cell.kernel.ensure(setup)?;
@@ -30,29 +28,26 @@ pub fn run_all(
     }
     let one_per_core = || thread::available_parallelism().map_or(1, usize::from);
     let next = AtomicUsize::new(0);
-    let codes = Mutex::new(vec![0; cells.len()]);
+    let done = Mutex::new(Vec::new());
     let worker = || {
         while let Some((index, cell)) = take(&next, cells) {
             let mut options = options.clone();
             options.out = options.out.map(|dir| dir.join(cell.file_name()));
             let result = run(cell, &options).and_then(|outcome| keep_output(&options, outcome));
-            let code = result.as_ref().map_or(i32::from(FAILURE), |outcome| outcome.exit_code);
-            // One lock for both, so that a cell's lines stay together.
-            if let Ok(mut codes) = codes.lock() {
-                codes[index] = code;
-                print(cell, &result, verbose);
-            }
+            // Told under the lock, so that a cell's lines stay together.
+            let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
+            tell(cell, &result);
+            done.push((index, result));
         }
     };
     thread::scope(|scope| {
-        for _ in 0..jobs.unwrap_or_else(one_per_core).clamp(1, cells.len()) {
+        for _ in 0..jobs.unwrap_or_else(one_per_core).clamp(1, cells.len().max(1)) {
             scope.spawn(worker);
         }
     });
-    let codes = codes.into_inner().unwrap_or_default();
-    let failed = codes.iter().filter(|code| **code != 0).count();
-    println!("{} of {} cells ok", cells.len() - failed, cells.len());
-    Ok(exit_code(codes.into_iter().find(|code| *code != 0).unwrap_or(0)))
+    let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+    done.sort_by_key(|(index, _)| *index);
+    Ok(done.into_iter().map(|(_, result)| result).collect())
 }
 
 fn take<'a>(next: &AtomicUsize, cells: &'a [Cell]) -> Option<(usize, &'a Cell)> {
@@ -69,7 +64,8 @@ fn keep_output(options: &Options, outcome: Outcome) -> Result<Outcome> {
     Ok(outcome)
 }
 
-fn print(cell: &Cell, result: &Result<Outcome>, verbose: bool) {
+/// A line for a cell; its output too if it failed, or if `verbose`.
+pub fn print(cell: &Cell, result: &Result<Outcome>, verbose: bool) {
     match result {
         Ok(outcome) => {
             let verdict = match outcome.exit_code {

@@ -8,8 +8,8 @@ mod cell;
 mod console;
 mod emulator;
 mod initramfs;
-mod matrix;
-mod product;
+pub mod matrix;
+pub mod product;
 mod run;
 
 use std::path::PathBuf;
@@ -20,6 +20,7 @@ use anyhow::Result;
 
 pub use self::cell::{Cell, Cpu, KernelChoice};
 pub use self::run::{Options, Outcome, run};
+use crate::FAILURE;
 use crate::setup::{Setup, packages};
 
 /// The static busybox that becomes the guest's userland.
@@ -49,7 +50,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     add: Vec<PathBuf>,
     /// How long a cell may take, in seconds
-    #[arg(long, value_name = "SECS", default_value_t = 300)]
+    #[arg(long, value_name = "SECS", default_value_t = run::DEFAULT_TIMEOUT)]
     timeout: u64,
     /// How many cells to run side by side (default: one per core)
     #[arg(long, value_name = "N")]
@@ -103,8 +104,30 @@ pub fn main(args: &Args) -> Result<ExitCode> {
             }
             Ok(exit_code(outcome.exit_code))
         }
-        cells => matrix::run_all(&setup, cells, &options, args.jobs, args.verbose),
+        cells => {
+            let tell =
+                |cell: &Cell, result: &Result<Outcome>| matrix::print(cell, result, args.verbose);
+            let results = matrix::run_all(&setup, cells, &options, args.jobs, tell)?;
+            Ok(conclude(&results))
+        }
     }
+}
+
+/// What the other verbs need of the lab before they boot cells: the static product.
+pub fn prepare(setup: &Setup) -> Result<PathBuf> {
+    packages::ensure(setup, &packages::LAB)?;
+    product::build(setup)
+}
+
+/// The exit code of many cells is that of the first in the table that is not 0; a cell that
+/// crashed or hung counts as 2.
+fn conclude(results: &[Result<Outcome>]) -> ExitCode {
+    let code = |result: &Result<Outcome>| {
+        result.as_ref().map_or(i32::from(FAILURE), |outcome| outcome.exit_code)
+    };
+    let failed: Vec<i32> = results.iter().map(code).filter(|code| *code != 0).collect();
+    println!("{} of {} cells ok", results.len() - failed.len(), results.len());
+    exit_code(failed.first().copied().unwrap_or(0))
 }
 
 fn cells(args: &Args) -> Result<Vec<Cell>> {
@@ -114,6 +137,7 @@ fn cells(args: &Args) -> Result<Vec<Cell>> {
     Ok(cpus.flat_map(row).collect())
 }
 
-fn exit_code(code: i32) -> ExitCode {
+/// A program's exit code as our own.
+pub fn exit_code(code: i32) -> ExitCode {
     ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX))
 }

@@ -16,6 +16,8 @@ use super::initramfs;
 use crate::command;
 use crate::setup::{Setup, bochs};
 
+/// How long a cell may take unless told otherwise, in seconds.
+pub const DEFAULT_TIMEOUT: u64 = 300;
 /// How often the files that the emulator writes are looked at.
 const POLL: Duration = Duration::from_millis(50);
 /// How much of the console a failure shows.
@@ -42,6 +44,22 @@ pub struct Options {
     pub out: Option<PathBuf>,
     /// Copy the command's output to stdout as it comes.
     pub stream: bool,
+}
+
+impl Options {
+    /// The usual: `command` with KVM loaded and `product` at hand.
+    pub fn new(command: &[&str], product: PathBuf) -> Self {
+        Self {
+            command: command.iter().map(|word| (*word).to_owned()).collect(),
+            product: Some(product),
+            add: Vec::new(),
+            timeout: Duration::from_secs(DEFAULT_TIMEOUT),
+            load_kvm: true,
+            smp: 1,
+            out: None,
+            stream: false,
+        }
+    }
 }
 
 /// What came of a command that ran to its end.

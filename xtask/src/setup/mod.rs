@@ -59,11 +59,17 @@ impl Setup {
 /// Runs all steps.
 pub fn main(args: &Args) -> Result<ExitCode> {
     let setup = Setup { cache: Cache::open()?, refresh: args.refresh, announce_cached: true };
-    packages::ensure(&setup, &packages::LAB)?;
-    bpf::ensure(&setup)?;
-    for debian in kernels::DEBIAN {
-        kernels::ensure(&setup, debian)?;
-    }
-    bochs::ensure(&setup)?;
+    ensure_all(&setup)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// All steps, one after the other.
+pub fn ensure_all(setup: &Setup) -> Result<()> {
+    packages::ensure(setup, &packages::LAB)?;
+    bpf::ensure(setup)?;
+    for debian in kernels::DEBIAN {
+        kernels::ensure(setup, debian)?;
+    }
+    bochs::ensure(setup)?;
+    Ok(())
 }

@@ -1,0 +1,263 @@
+//! The product in the lab, on real kvm_intel and kvm_amd: every cell, and what goes wrong.
+#![cfg(feature = "lab")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use ept_trace::model::{EventKind, Verdict};
+use serde_json::Value;
+use tests::{Cell, judge, observations};
+
+/// A run in the lab.
+struct Run {
+    code: Option<i32>,
+    output: String,
+    /// What the command left in /out.
+    out: PathBuf,
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.out);
+    }
+}
+
+/// Boots a cell and runs a script in it.
+fn lab(test: &str, cell: Cell, script: &str) -> Run {
+    let out = std::env::temp_dir().join(format!("ept-trace-{test}-{}", std::process::id()));
+    let mut command = xtask();
+    let output = command
+        .args(["lab", "--cpu", cell.cpu, "--kernel", cell.kernel, "--out"])
+        .arg(&out)
+        .args(["--", "sh", "-c", script])
+        .output()
+        .expect("xtask can be started");
+    Run { code: output.status.code(), output: tests::text(&output), out }
+}
+
+/// `cargo xtask`, without cargo where the tests were started by it.
+fn xtask() -> Command {
+    let mut command = if let Some(xtask) = std::env::var_os("EPT_TRACE_XTASK") {
+        Command::new(xtask)
+    } else {
+        let mut cargo = Command::new("cargo");
+        cargo.args(["run", "--quiet", "--package", "xtask", "--"]);
+        cargo
+    };
+    command.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."));
+    command
+}
+
+fn json_lines(path: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(path).unwrap_or_else(|err| panic!("{}: {err}", path.display()));
+    let parse = |line| serde_json::from_str(line).unwrap_or_else(|err| panic!("{err}: {line}"));
+    text.lines().map(parse).collect()
+}
+
+/// All guests in a cell, its vendor module loaded under our eyes.
+fn check_cell(cpu: &'static str, kernel: &'static str) {
+    let cell = Cell { cpu, kernel };
+    let script = "ept-trace check -j --reload -o /out/events.jsonl > /out/check.jsonl";
+    let run = lab(&format!("{cpu}-{kernel}"), cell, script);
+    assert_eq!(run.code, Some(0), "{}", run.output);
+
+    let lines = json_lines(&run.out.join("check.jsonl"));
+    let mut decisions = 0;
+    for line in &lines {
+        if line.get("verdict").is_some() {
+            assert_eq!(line["verdict"], "ok", "{line}");
+        }
+        if line["type"] == "decision" {
+            let maxphyaddr = u32::try_from(line["maxphyaddr"].as_u64().expect("bits"));
+            let level = cell.root_level(maxphyaddr.expect("bits"));
+            assert_eq!(line["root_level"], level, "{line}");
+            assert_eq!(line["rules"]["EPT101"], "ok", "{line}");
+            assert_eq!(line["rules"]["EPT103"], "ok", "{line}");
+            decisions += 1;
+        }
+    }
+    let setups: Vec<_> = lines.iter().filter_map(|line| line["function"].as_str()).collect();
+    assert_eq!(setups, [cell.hardware_setup()]);
+    assert!(lines.iter().any(|line| line["what"] == "kvm_configure_mmu"));
+
+    let summary = lines.last().expect("a summary");
+    assert_eq!(summary["decisions"], decisions);
+    // Each guest decides when its vCPU is created and when its CPUID is set, at the least.
+    assert!(decisions >= 92, "{decisions}");
+    for hook in summary["hooks"].as_array().expect("hooks") {
+        let count = |name: &str| hook[name].as_u64().expect("a count");
+        let sum = ["delivered", "filtered", "dropped", "missed"].map(count).iter().sum::<u64>();
+        assert_eq!(count("fired"), sum, "{hook}");
+        assert_eq!(count("dropped") + count("missed"), 0, "{hook}");
+        if hook["hook"] == "kvm_init_mmu return" {
+            assert_eq!(count("delivered"), decisions, "{hook}");
+        }
+    }
+
+    // What was kept is judged as it was live.
+    let kept = judge(observations(&run.out.join("events.jsonl")).expect("observations"));
+    let again = kept.iter().filter(|judged| judged.is_decision());
+    assert_eq!(again.clone().count() as u64, decisions);
+    assert!(again.clone().all(|judged| judged.verdict() == Verdict::Ok));
+}
+
+macro_rules! cells {
+    ($($name:ident = $cpu:literal $kernel:literal),* $(,)?) => {$(
+        #[test]
+        fn $name() {
+            check_cell($cpu, $kernel);
+        }
+    )*};
+}
+
+cells! {
+    cell_svm_5_10 = "svm" "5.10",
+    cell_svm_6_1 = "svm" "6.1",
+    cell_svm_6_12 = "svm" "6.12",
+    cell_svm_7_2 = "svm" "7.2",
+    cell_svm_la48_5_10 = "svm-la48" "5.10",
+    cell_svm_la48_6_1 = "svm-la48" "6.1",
+    cell_svm_la48_6_12 = "svm-la48" "6.12",
+    cell_svm_la48_7_2 = "svm-la48" "7.2",
+    cell_vmx_5_10 = "vmx" "5.10",
+    cell_vmx_6_1 = "vmx" "6.1",
+    cell_vmx_6_12 = "vmx" "6.12",
+    cell_vmx_7_2 = "vmx" "7.2",
+    cell_vmx5_5_10 = "vmx5" "5.10",
+    cell_vmx5_6_1 = "vmx5" "6.1",
+    cell_vmx5_6_12 = "vmx5" "6.12",
+    cell_vmx5_7_2 = "vmx5" "7.2",
+}
+
+const VMX5: Cell = Cell { cpu: "vmx5", kernel: "6.12" };
+const SVM: Cell = Cell { cpu: "svm", kernel: "6.12" };
+
+#[test]
+fn tracepoints_alone_see_every_cpuid_and_the_roots() {
+    let script = "ept-trace check -j --tracepoints --maxphyaddr 36,48,49,52 --vcpus 1 \
+                  -o /out/events.jsonl > /out/check.jsonl";
+    let run = lab("tracepoints", VMX5, script);
+    assert_eq!(run.code, Some(0), "{}", run.output);
+    let lines = json_lines(&run.out.join("check.jsonl"));
+    let of_type = |kind: &'static str| lines.iter().filter(move |line| line["type"] == kind);
+    // One decision for each CPUID that is set: 4 values once, 3 pairs both ways, no leaf.
+    assert_eq!(of_type("decision").count(), 4 + 2 * 3 * 2 + 1);
+    assert_eq!(of_type("root").count(), 4 + 2 * 3 + 1, "a root for each guest");
+    for line in of_type("decision").chain(of_type("root")) {
+        assert_eq!(line["verdict"], "ok", "{line}");
+        assert_eq!(
+            line["root_level"].as_u64(),
+            line["expected_level"].as_u64().or(line["level"].as_u64())
+        );
+    }
+    assert!(of_type("not_seen").count() > 0, "what is lost is told");
+}
+
+#[test]
+fn shadow_paging_is_judged_where_ept_is_off() {
+    let script = "modprobe -r kvm_intel && modprobe kvm_intel ept=0 && \
+                  ept-trace check -j --maxphyaddr 36,52 > /out/check.jsonl";
+    let run = lab("soft", VMX5, script);
+    assert_eq!(run.code, Some(0), "{}", run.output);
+    let mut decisions = 0;
+    for line in json_lines(&run.out.join("check.jsonl")) {
+        if line["type"] == "decision" {
+            assert_eq!(line["mode"], "soft", "{line}");
+            assert_eq!((&line["root_level"], &line["verdict"]), (&3.into(), &"ok".into()));
+            decisions += 1;
+        }
+    }
+    assert!(decisions >= 18, "{decisions}");
+}
+
+#[test]
+fn nothing_stays_behind_after_a_kill() {
+    // The first watcher is killed with its cleaner, so that the next one has to clean up.
+    let script = "
+        events() { wc -l < /sys/kernel/tracing/kprobe_events; }
+        attached() { until [ \"$(events)\" -ge 4 ]; do sleep 0.2; done; }
+        ept-trace watch > /dev/null & watcher=$!; attached
+        kill -9 $watcher; sleep 5
+        echo killed: $(events)
+        ept-trace watch > /dev/null & watcher=$!; attached
+        kill -9 $(cat /proc/$watcher/task/$watcher/children) $watcher; sleep 1
+        echo killed with its cleaner: $(events)
+        ept-trace watch --dry-run > /dev/null
+        echo cleaned by the next: $(events)
+    ";
+    let run = lab("kill", SVM, script);
+    assert_eq!(run.code, Some(0), "{}", run.output);
+    assert!(run.output.contains("killed: 0"), "{}", run.output);
+    assert!(run.output.contains("killed with its cleaner: 4"), "{}", run.output);
+    assert!(run.output.contains("cleaned by the next: 0"), "{}", run.output);
+}
+
+#[test]
+fn every_obstacle_is_named_with_its_exit_code() {
+    let script = "
+        try() { what=$1; shift; \"$@\" > /tmp/said 2>&1; echo \"$what: $?: $(tail -n 1 /tmp/said)\"; }
+        mv /dev/kvm /dev/kvm.away
+        try no-kvm ept-trace check
+        mv /dev/kvm.away /dev/kvm
+        umount /sys/kernel/debug/tracing 2>/dev/null; umount /sys/kernel/debug; umount /sys/kernel/tracing
+        try no-tracefs ept-trace check --maxphyaddr 36 --vcpus 1 --quiet
+        mount -t tracefs tracefs /sys/kernel/tracing
+        mkdir /tmp/empty; mount --bind /tmp/empty /sys/kernel/btf
+        try no-btf ept-trace watch --duration 1
+        umount /sys/kernel/btf
+        modprobe -r kvm_amd; modprobe -r kvm
+        try no-module ept-trace check
+        modprobe kvm_amd
+        echo confidentiality > /sys/kernel/security/lockdown
+        try lockdown ept-trace watch --duration 1
+    ";
+    let run = lab("obstacles", SVM, script);
+    assert_eq!(run.code, Some(0), "{}", run.output);
+    let said = |what: &str| {
+        let line = run.output.lines().find(|line| line.starts_with(&format!("{what}: ")));
+        line.unwrap_or_else(|| panic!("{what}: {}", run.output))
+    };
+    for (what, code, hint) in [
+        ("no-kvm", 4, "modprobe"),
+        // A mount of our own serves as well.
+        ("no-tracefs", 0, "0 mismatches"),
+        ("no-btf", 4, "CONFIG_DEBUG_INFO_BTF"),
+        ("no-module", 4, "modprobe"),
+        ("lockdown", 4, "lockdown=integrity"),
+    ] {
+        let line = said(what);
+        assert!(line.starts_with(&format!("{what}: {code}: ")), "{line}");
+        assert!(line.contains(hint), "{line}");
+    }
+}
+
+#[test]
+fn losses_are_told_and_make_the_run_incomplete() {
+    // A ring of one page, and a reader that is stopped meanwhile.
+    let script = "
+        ept-trace watch -j --ring 4 -o /out/events.jsonl > /out/watch.jsonl & watcher=$!
+        until [ \"$(wc -l < /sys/kernel/tracing/kprobe_events)\" -ge 4 ]; do sleep 0.2; done; sleep 3
+        kill -STOP $watcher
+        ept-trace check --quiet
+        kill -CONT $watcher; sleep 2; kill -INT $watcher; wait $watcher
+    ";
+    let run = lab("loss", SVM, script);
+    assert_eq!(run.code, Some(3), "{}", run.output);
+    let lines = json_lines(&run.out.join("watch.jsonl"));
+    let summary = lines.last().expect("a summary");
+    let told: u64 = lines.iter().filter_map(|line| line["records"].as_u64()).sum();
+    assert!(told > 0, "{summary}");
+    assert_eq!(summary["lost"], told);
+    let hooks = summary["hooks"].as_array().expect("hooks");
+    let dropped: u64 = hooks.iter().filter_map(|hook| hook["dropped"].as_u64()).sum();
+    assert_eq!(dropped, told);
+    let kept = observations(&run.out.join("events.jsonl")).expect("observations");
+    assert!(kept.iter().any(|event| matches!(event.kind, EventKind::Loss { .. })));
+}
+
+#[test]
+fn the_demo_shows_both_levels() {
+    let output = xtask().arg("demo").output().expect("xtask can be started");
+    assert_eq!(output.status.code(), Some(0), "{}", tests::text(&output));
+}

@@ -1,0 +1,194 @@
+//! `cargo xtask kernels`: every cell of the lab is checked, and what was seen becomes the corpus of
+//! the offline tests and the table in `docs/kernels.md`. All cells or nothing: a table with holes
+//! would claim what nobody saw.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+
+use crate::command;
+use crate::judged::{Report, Summary};
+use crate::lab::{self, Cell, Cpu, KernelChoice, Options, Outcome, matrix};
+use crate::setup::Setup;
+
+/// `cargo xtask kernels`
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// How many cells to run side by side (default: one per core)
+    #[arg(long, value_name = "N")]
+    jobs: Option<usize>,
+}
+
+const COMMAND: [&str; 3] = [
+    "sh",
+    "-c",
+    "ept-trace check -j --reload --maxphyaddr 36,48,49,52 -o /out/events.jsonl >/out/check.jsonl",
+];
+
+/// The lines in the document that hold the table between them.
+const BEGIN: &str = "<!-- cells: begin -->";
+const END: &str = "<!-- cells: end -->";
+
+const HEAD: &str = "\
+| CPU | Kernel | Decision | Decisions | Root level: MAXPHYADDR | Hooks that fired | hardware_setup | Seconds |
+|---|---|---|---|---|---|---|---|
+";
+
+/// A cell that was checked and found right.
+struct Checked {
+    /// The table's row.
+    row: String,
+    /// The corpus' file, and what goes there.
+    corpus: (PathBuf, String),
+}
+
+/// Runs all cells; writes corpus and table if every one of them is right.
+pub fn main(args: &Args) -> Result<ExitCode> {
+    let kernels = KernelChoice::parse("all", None)?;
+    let row = |cpu| kernels.iter().cloned().map(move |kernel| Cell { cpu, kernel });
+    let cells: Vec<Cell> = Cpu::ALL.into_iter().flat_map(row).collect();
+
+    let setup = Setup::within_another_verb()?;
+    let product = lab::prepare(&setup)?;
+    let scratch = setup.cache.scratch("kernels")?;
+    let out = Some(scratch.path().to_owned());
+    let options = Options { out, ..Options::new(&COMMAND, product) };
+    let tell = |cell: &Cell, result: &Result<Outcome>| matrix::print(cell, result, false);
+    let results = matrix::run_all(&setup, &cells, &options, args.jobs, tell)?;
+
+    let (mut checked, mut faults) = (Vec::new(), Vec::new());
+    for (cell, result) in cells.iter().zip(results) {
+        match result.and_then(|outcome| check(cell, &outcome, scratch.path())) {
+            Ok(cell) => checked.push(cell),
+            Err(error) => faults.push(format!("{}: {error:#}", cell.file_name())),
+        }
+    }
+    if !faults.is_empty() {
+        bail!("nothing is written, for not every cell is right:\n{}", faults.join("\n"));
+    }
+    write(&checked)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A cell's row and corpus, if nothing is wrong with it.
+fn check(cell: &Cell, outcome: &Outcome, out: &Path) -> Result<Checked> {
+    let name = cell.file_name();
+    let read = |file: &str| {
+        let path = out.join(&name).join(file);
+        fs::read_to_string(&path).with_context(|| format!("the cell left no {file}"))
+    };
+    if outcome.exit_code != 0 {
+        bail!("exit code {}", outcome.exit_code);
+    }
+    let report = Report::parse(&read("check.jsonl")?)?;
+    if !report.faults.is_empty() {
+        bail!("{}", report.faults.join("; "));
+    }
+    let corpus = command::repository().join("tests/corpus").join(format!("{name}.jsonl"));
+    Ok(Checked { row: table_row(cell, outcome, &report)?, corpus: (corpus, read("events.jsonl")?) })
+}
+
+fn table_row(cell: &Cell, outcome: &Outcome, report: &Report) -> Result<String> {
+    let facts = report.facts.as_ref().context("no facts of a loaded KVM were seen")?;
+    let summary = report.summary.as_ref().context("the run has no summary")?;
+    if report.hardware_setups.is_empty() {
+        bail!("hardware_setup was not seen");
+    }
+    let cells = [
+        cell.cpu.name().to_owned(),
+        outcome.release.clone(),
+        facts.behaviour.era().to_string(),
+        summary.decisions.to_string(),
+        levels(report),
+        hooks(summary),
+        format!("`{}`", report.hardware_setups.join("`, `")),
+        format!("{:.0}", outcome.total_time.as_secs_f64()),
+    ];
+    Ok(format!("| {} |\n", cells.join(" | ")))
+}
+
+/// `4: 36 48; 5: 49 52`
+fn levels(report: &Report) -> String {
+    let level = |(level, bits): (u8, std::collections::BTreeSet<u32>)| {
+        let bits: Vec<String> = bits.iter().map(u32::to_string).collect();
+        format!("{level}: {}", bits.join(" "))
+    };
+    report.by_level().into_iter().map(level).collect::<Vec<_>>().join("; ")
+}
+
+/// The hooks that fired; `hardware_setup` has a column of its own.
+fn hooks(summary: &Summary) -> String {
+    let fired = summary.hooks.iter().filter(|hook| hook.fired > 0);
+    let names =
+        fired.map(|hook| hook.hook.as_str()).filter(|name| !name.contains("hardware_setup"));
+    let names: Vec<String> = names.map(|name| format!("`{name}`")).collect();
+    names.join(", ")
+}
+
+fn write(checked: &[Checked]) -> Result<()> {
+    let document = command::repository().join("docs/kernels.md");
+    let table: String = checked.iter().map(|cell| cell.row.as_str()).collect();
+    // First what can still be refused.
+    let text = if document.exists() {
+        fs::read_to_string(&document).with_context(|| format!("{}", document.display()))?
+    } else {
+        format!("# Kernels\n\n{BEGIN}\n{END}\n")
+    };
+    let text = with_table(&text, &format!("{HEAD}{table}"))
+        .with_context(|| format!("{} needs the lines `{BEGIN}` and `{END}`", document.display()))?;
+    let files = checked.iter().map(|cell| &cell.corpus);
+    for (path, text) in files.chain([&(document, text)]) {
+        let cannot = || format!("cannot write {}", path.display());
+        fs::create_dir_all(path.parent().unwrap_or(path)).with_context(cannot)?;
+        fs::write(path, text).with_context(cannot)?;
+    }
+    println!("written: tests/corpus ({} files), docs/kernels.md", checked.len());
+    Ok(())
+}
+
+/// `text` with `table` between the two lines.
+fn with_table(text: &str, table: &str) -> Option<String> {
+    let (before, rest) = text.split_once(BEGIN)?;
+    let (_, after) = rest.split_once(END)?;
+    Some(format!("{before}{BEGIN}\n{table}{END}{after}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_alone_is_replaced() {
+        let text = format!("a\n{BEGIN}\nold\n{END}\nz\n");
+        let renewed = format!("a\n{BEGIN}\n| new |\n{END}\nz\n");
+        assert_eq!(with_table(&text, "| new |\n"), Some(renewed.clone()));
+        assert_eq!(with_table(&renewed, "| new |\n"), Some(renewed));
+        assert_eq!(with_table("no such lines", "| new |\n"), None);
+    }
+
+    #[test]
+    fn levels_and_hooks_are_short() {
+        let line = |bits, level| {
+            format!(
+                r#"{{"type":"decision","maxphyaddr":{bits},"root_level":{level},"verdict":"ok"}}"#
+            )
+        };
+        let hook = |name: &str, fired| {
+            format!(
+                r#"{{"hook":"{name}","fired":{fired},"delivered":{fired},"filtered":0,"dropped":0,"missed":0}}"#
+            )
+        };
+        let counts =
+            [hook("kvm_init_mmu", 2), hook("kvm_amd:svm_hardware_setup", 1), hook("unused", 0)];
+        let summary = format!(
+            r#"{{"type":"summary","decisions":2,"lost":0,"hooks":[{}]}}"#,
+            counts.join(",")
+        );
+        let text = [line(52, 5), line(36, 4), line(48, 4), summary].join("\n");
+        let report = Report::parse(&text).unwrap_or_default();
+        assert_eq!(levels(&report), "4: 36 48; 5: 52");
+        assert_eq!(report.summary.as_ref().map(hooks), Some("`kvm_init_mmu`".to_owned()));
+    }
+}
