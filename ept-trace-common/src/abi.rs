@@ -201,6 +201,34 @@ pub mod flag {
     pub const SUSPECT: u32 = 1 << 6;
 }
 
+/// Bits of [`DecisionRecord::unread`].
+pub mod unread {
+    /// `vm`.
+    pub const VM: u32 = 1 << 0;
+    /// `vcpu_id`.
+    pub const VCPU_ID: u32 = 1 << 1;
+    /// `maxphyaddr`.
+    pub const MAXPHYADDR: u32 = 1 << 2;
+    /// `cr4`.
+    pub const CR4: u32 = 1 << 3;
+    /// `efer`.
+    pub const EFER: u32 = 1 << 4;
+    /// `after.role`.
+    pub const ROLE: u32 = 1 << 5;
+    /// `after.cpu_role`.
+    pub const CPU_ROLE: u32 = 1 << 6;
+    /// `after.root_level`.
+    pub const ROOT_LEVEL: u32 = 1 << 7;
+    /// `after.direct`.
+    pub const DIRECT: u32 = 1 << 8;
+    /// `cpuid_nent`.
+    pub const CPUID_NENT: u32 = 1 << 9;
+    /// `creator`.
+    pub const CREATOR: u32 = 1 << 10;
+    /// `vm_type`.
+    pub const VM_TYPE: u32 = 1 << 11;
+}
+
 /// One decision: a vCPU, what went in, and the root level that came out.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -227,8 +255,6 @@ pub struct DecisionRecord {
     pub leaf_80000000_eax: u32,
     /// EAX of leaf 0x80000008, if [`flag::LEAF_80000008`].
     pub leaf_80000008_eax: u32,
-    /// `vcpu->arch.cr0`.
-    pub cr0: u64,
     /// `vcpu->arch.cr4`.
     pub cr4: u64,
     /// `vcpu->arch.efer`.
@@ -239,7 +265,7 @@ pub struct DecisionRecord {
     pub after: MmuState,
     /// The kernel's variables.
     pub inputs: Inputs,
-    /// Bit n: the n-th of [`Fields`] could not be read and is 0 here.
+    /// Of [`unread`]: the members that could not be read and are 0 here.
     pub unread: u32,
 }
 
@@ -320,6 +346,10 @@ impl Field {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Config {
+    /// The pid namespace that `filter_tgid` is a number of: device of its file in nsfs.
+    pub pidns_dev: u64,
+    /// And inode.
+    pub pidns_ino: u64,
     /// Only this process counts; 0 for all.
     pub filter_tgid: u32,
     /// 1: `arch.cpuid_entries` is an array in the vCPU and not a pointer to one (before 5.10).
@@ -342,8 +372,6 @@ pub struct Fields {
     pub vcpu_id: Field,
     /// `arch.maxphyaddr`.
     pub maxphyaddr: Field,
-    /// `arch.cr0`.
-    pub cr0: Field,
     /// `arch.cr4`.
     pub cr4: Field,
     /// `arch.efer`.
@@ -418,10 +446,10 @@ plain! {
     Header = 24,
     Counters = 32,
     Variables = 48,
-    DecisionRecord = 176,
+    DecisionRecord = 168,
     ConfigureRecord = 56,
     SetupRecord = 24,
     RootRecord = 64,
     VmRecord = 32,
-    Config = 232,
+    Config = 240,
 }

@@ -40,6 +40,16 @@ pub const fn query_maxphyaddr(max_leaf: Option<u32>, address_sizes: Option<u32>)
     }
 }
 
+/// Guest physical address width that a TDX guest is given, `cpuid_query_maxguestphyaddr`: bits
+/// 23:16 of what MAXPHYADDR comes from, and 0 where that leaf is missing.
+#[inline(always)]
+pub const fn query_maxguestphyaddr(max_leaf: Option<u32>, address_sizes: Option<u32>) -> u8 {
+    match (max_leaf, address_sizes) {
+        (Some(max_leaf), Some(eax)) if max_leaf >= 0x80000008 => (eax >> 16 & 0xff) as u8,
+        _ => 0,
+    }
+}
+
 /// Highest root level that an EPT capability (`IA32_VMX_EPT_VPID_CAP`, MSR 0x48c) allows.
 ///
 /// Kernel: `vmx_get_max_ept_level` (`vmx_get_max_tdp_level` up to 6.4): bit 7 is the 5-level page

@@ -1,9 +1,10 @@
 //! The maps, the constants handed down, and the counting of every call.
 
+use aya_ebpf::bindings::bpf_pidns_info;
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
-use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
+use aya_ebpf::helpers::generated::{bpf_get_ns_current_pid_tgid, bpf_ktime_get_ns};
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
+use aya_ebpf::maps::{Array, LruHashMap, PerCpuArray, RingBuf};
 use ept_trace_common::abi::{
     Config, Counters, DecisionRecord, Field, Fields, FileFields, Header, Hook, MmuState, Plain,
     TracepointFields, Variables,
@@ -13,13 +14,14 @@ use ept_trace_common::abi::{
 // SAFETY: the name is what userspace looks the constant up by; nothing else has it.
 #[unsafe(no_mangle)]
 static CONFIG: Config = Config {
+    pidns_dev: 0,
+    pidns_ino: 0,
     filter_tgid: 0,
     cpuid_embedded: 0,
     fields: Fields {
         kvm: Field::ABSENT,
         vcpu_id: Field::ABSENT,
         maxphyaddr: Field::ABSENT,
-        cr0: Field::ABSENT,
         cr4: Field::ABSENT,
         efer: Field::ABSENT,
         mmu: Field::ABSENT,
@@ -94,11 +96,11 @@ pub struct InFlight {
 
 /// Threads inside `kvm_init_mmu`, by `pid_tgid`.
 #[map]
-pub static IN_INIT_MMU: HashMap<u64, InFlight> = HashMap::with_max_entries(4096, 0);
+pub static IN_INIT_MMU: LruHashMap<u64, InFlight> = LruHashMap::with_max_entries(4096, 0);
 
 /// Threads inside an ioctl on a vCPU, by `pid_tgid`.
 #[map]
-pub static IN_IOCTL: HashMap<u64, InFlight> = HashMap::with_max_entries(4096, 0);
+pub static IN_IOCTL: LruHashMap<u64, InFlight> = LruHashMap::with_max_entries(4096, 0);
 
 /// What was last reported of a vCPU at KVM_RUN, so that only changes are.
 #[map]
@@ -138,8 +140,23 @@ pub fn count(hook: Hook, outcome: &Outcome) {
 /// Whether the current process is one that is asked for.
 #[inline(always)]
 pub fn wanted() -> bool {
-    let filter = config().filter_tgid;
-    filter == 0 || (bpf_get_current_pid_tgid() >> 32) as u32 == filter
+    let config = config();
+    if config.filter_tgid == 0 {
+        return true;
+    }
+    // By the numbers of the namespace that the filter was given in: in a container they are not
+    // the kernel's own.
+    let mut here = bpf_pidns_info { pid: 0, tgid: 0 };
+    // SAFETY: the helper writes to `here` alone, whose size it is given.
+    let result = unsafe {
+        bpf_get_ns_current_pid_tgid(
+            config.pidns_dev,
+            config.pidns_ino,
+            &raw mut here,
+            size_of::<bpf_pidns_info>() as u32,
+        )
+    };
+    result == 0 && here.tgid == config.filter_tgid
 }
 
 /// The head of a record made now.

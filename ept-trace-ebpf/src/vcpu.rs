@@ -2,7 +2,7 @@
 
 use aya_ebpf::helpers::bpf_probe_read_kernel;
 use ept_trace_common::abi::{
-    ABSENT, DecisionRecord, Field, Hook, Inputs, MmuState, Variable, flag, kind,
+    ABSENT, DecisionRecord, Field, Hook, Inputs, MmuState, Variable, flag, kind, unread,
 };
 use ept_trace_common::decision::{query_maxphyaddr, tdp_root_level};
 
@@ -11,6 +11,8 @@ use crate::read;
 
 /// Size of `struct kvm_cpuid_entry2`, which is ABI.
 const CPUID_ENTRY_SIZE: u64 = 40;
+/// `KVM_CPUID_FLAG_SIGNIFCANT_INDEX`, also ABI.
+const SIGNIFICANT_INDEX: u32 = 1;
 /// `KVM_MAX_CPUID_ENTRIES` of the newest kernels (80 before 5.11).
 const MAX_CPUID_ENTRIES: u32 = 256;
 
@@ -50,27 +52,29 @@ pub fn report_decision(hook: Hook, vcpu: u64, flags: u64, before: &MmuState) -> 
     record.flags = flags as u32;
     record.unread = 0;
     record.before = *before;
-    let vm = member(record, vcpu, &fields.kvm, 0);
+    let vm = member(record, vcpu, &fields.kvm, unread::VM);
     record.vm = vm;
-    record.vcpu_id = member(record, vcpu, &fields.vcpu_id, 1) as u32;
-    record.maxphyaddr = member(record, vcpu, &fields.maxphyaddr, 2) as u32;
-    record.cr0 = member(record, vcpu, &fields.cr0, 3);
-    record.cr4 = member(record, vcpu, &fields.cr4, 4);
-    record.efer = member(record, vcpu, &fields.efer, 5);
-    record.after.role = member(record, vcpu, &fields.role, 8);
-    record.after.cpu_role = member(record, vcpu, &fields.cpu_role, 9);
-    record.after.root_level = member(record, vcpu, &fields.root_level, 10) as u32;
-    record.after.direct = member(record, vcpu, &fields.direct, 11) as u32;
-    record.cpuid_nent = member(record, vcpu, &fields.cpuid_nent, 12) as u32;
-    record.creator = member(record, vm, &fields.userspace_pid, 14) as u32;
-    record.vm_type = member(record, vm, &fields.vm_type, 15) as u32;
+    record.vcpu_id = member(record, vcpu, &fields.vcpu_id, unread::VCPU_ID) as u32;
+    record.maxphyaddr = member(record, vcpu, &fields.maxphyaddr, unread::MAXPHYADDR) as u32;
+    record.cr4 = member(record, vcpu, &fields.cr4, unread::CR4);
+    record.efer = member(record, vcpu, &fields.efer, unread::EFER);
+    record.after.role = member(record, vcpu, &fields.role, unread::ROLE);
+    record.after.cpu_role = member(record, vcpu, &fields.cpu_role, unread::CPU_ROLE);
+    record.after.root_level = member(record, vcpu, &fields.root_level, unread::ROOT_LEVEL) as u32;
+    record.after.direct = member(record, vcpu, &fields.direct, unread::DIRECT) as u32;
+    record.cpuid_nent = member(record, vcpu, &fields.cpuid_nent, unread::CPUID_NENT) as u32;
+    record.creator = member(record, vm, &fields.userspace_pid, unread::CREATOR) as u32;
+    record.vm_type = member(record, vm, &fields.vm_type, unread::VM_TYPE) as u32;
     read_inputs(&mut record.inputs);
     read_cpuid(vcpu, record);
     if plainly_right(record) {
         emit(&EVENTS, record)
     } else {
         record.flags |= flag::SUSPECT;
-        emit(&URGENT, record)
+        match emit(&URGENT, record) {
+            Outcome::Dropped => emit(&EVENTS, record),
+            outcome => outcome,
+        }
     }
 }
 
@@ -80,7 +84,7 @@ fn member(record: &mut DecisionRecord, base: u64, field: &Field, bit: u32) -> u6
     match read::field(base, field) {
         Some(value) => value,
         None => {
-            record.unread |= 1 << bit;
+            record.unread |= bit;
             0
         }
     }
@@ -122,17 +126,21 @@ fn read_cpuid(vcpu: u64, record: &mut DecisionRecord) {
         read::field(vcpu, &fields.cpuid_entries)
     };
     let Some(entries) = entries else { return };
-    for index in 0..MAX_CPUID_ENTRIES {
-        if index >= record.cpuid_nent {
+    for number in 0..MAX_CPUID_ENTRIES {
+        if number >= record.cpuid_nent {
             break;
         }
-        let entry = entries + u64::from(index) * CPUID_ENTRY_SIZE;
+        let entry = entries + u64::from(number) * CPUID_ENTRY_SIZE;
         // SAFETY: bpf_probe_read_kernel accepts any address; function, index, flags, eax.
-        let Ok([function, _, _, eax]) =
+        let Ok([function, index, flags, eax]) =
             (unsafe { bpf_probe_read_kernel(entry as *const [u32; 4]) })
         else {
             return;
         };
+        // As kvm_find_cpuid_entry: an index counts only where it is said to.
+        if flags & SIGNIFICANT_INDEX != 0 && index != 0 {
+            continue;
+        }
         if function == 0x80000000 && record.flags & flag::LEAF_80000000 == 0 {
             record.leaf_80000000_eax = eax;
             record.flags |= flag::LEAF_80000000;
@@ -142,7 +150,7 @@ fn read_cpuid(vcpu: u64, record: &mut DecisionRecord) {
             record.flags |= flag::LEAF_80000008;
         }
     }
-    if record.cpuid_nent <= MAX_CPUID_ENTRIES {
+    if record.cpuid_nent <= MAX_CPUID_ENTRIES && record.unread & unread::CPUID_NENT == 0 {
         record.flags |= flag::CPUID_READ;
     }
 }

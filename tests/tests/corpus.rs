@@ -72,7 +72,12 @@ fn the_set_up_was_seen_in_the_act_in_every_cell() {
             .iter()
             .map(|judgement| (judgement.rule, judgement.verdict))
             .collect();
-        assert_eq!(rules, [("EPT104", Verdict::Ok), ("EPT105", Verdict::Ok)], "{cell:?}");
+        // NPT has no conditions that could be asked for.
+        let expected = match cell.cpu {
+            "vmx" | "vmx5" => &[("EPT104", Verdict::Ok), ("EPT105", Verdict::Ok)][..],
+            _ => &[("EPT104", Verdict::Ok)],
+        };
+        assert_eq!(rules, expected, "{cell:?}");
     }
 }
 

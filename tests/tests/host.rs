@@ -10,6 +10,7 @@ use serde_json::Value;
 use tests::{product, text};
 
 const CLEAN: Option<i32> = Some(0);
+const INCOMPLETE: Option<i32> = Some(3);
 const CANNOT_RUN: Option<i32> = Some(4);
 
 fn ept_trace(arguments: &[&str]) -> Output {
@@ -28,6 +29,17 @@ fn can_check() -> bool {
     File::open("/dev/kvm").is_ok() && ept_trace(&["doctor"]).status.code() == CLEAN
 }
 
+/// Whether this machine's vendor module is one that can be judged.
+fn vendor_is_known() -> bool {
+    let doctor = &lines(&ept_trace(&["doctor", "-j"]))[0];
+    matches!(doctor["facts"]["vendor"].as_str(), Some("vmx" | "svm"))
+}
+
+/// How `check` ends here when nothing is wrong: without a verdict on any guest, incomplete.
+fn good_check() -> Option<i32> {
+    if vendor_is_known() { CLEAN } else { INCOMPLETE }
+}
+
 #[test]
 fn watch_sees_the_guests_of_check_and_ends_by_itself() {
     let product = product();
@@ -38,7 +50,7 @@ fn watch_sees_the_guests_of_check_and_ends_by_itself() {
         assert_eq!(output.status.code(), CANNOT_RUN, "{}", text(&output));
         return;
     }
-    assert_eq!(output.status.code(), CLEAN, "{}", text(&output));
+    assert_eq!(output.status.code(), good_check(), "as the command: {}", text(&output));
     // The guests' own run prints its summary as text, between the JSON lines of the watcher.
     let out = String::from_utf8_lossy(&output.stdout);
     let lines: Vec<Value> =
@@ -63,11 +75,9 @@ fn a_vendor_module_that_is_not_known_is_never_guessed_about() {
     if !can_check() {
         return;
     }
-    let doctor = &lines(&ept_trace(&["doctor", "-j"]))[0];
     let output = ept_trace(&["check", "-j", "--maxphyaddr", "36,52", "--vcpus", "1"]);
-    assert_eq!(output.status.code(), CLEAN, "{}", text(&output));
-    let is_known = matches!(doctor["facts"]["vendor"].as_str(), Some("vmx" | "svm"));
-    let expected = if is_known { "ok" } else { "undetermined" };
+    assert_eq!(output.status.code(), good_check(), "{}", text(&output));
+    let expected = if vendor_is_known() { "ok" } else { "undetermined" };
     let mut decisions = 0;
     for line in lines(&output).iter().filter(|line| line["type"] == "decision") {
         assert_eq!(line["verdict"], expected, "{line}");
@@ -141,12 +151,13 @@ fn without_the_right_to_mount_an_unmounted_tracefs_is_named() {
 fn a_reader_that_leaves_ends_it_quietly() {
     let product = product();
     let check = product.to_str().expect("a plain path");
-    let mut runs = vec![vec!["explain"], vec!["explain", "EPT103"]];
+    let mut runs = vec![(vec!["explain"], CLEAN), (vec!["explain", "EPT103"], CLEAN)];
     if can_check() {
-        runs.push(vec!["check", "-j"]);
-        runs.push(vec!["watch", "--", check, "check", "--quiet"]);
+        // The verdict stands, whoever reads it: check goes on to its end, watch has none left.
+        runs.push((vec!["check", "-j"], good_check()));
+        runs.push((vec!["watch", "--", check, "check", "--quiet"], CLEAN));
     }
-    for arguments in runs {
+    for (arguments, code) in runs {
         let mut child = Command::new(&product)
             .args(&arguments)
             .stdout(Stdio::piped())
@@ -156,8 +167,8 @@ fn a_reader_that_leaves_ends_it_quietly() {
         let mut first = String::new();
         BufReader::new(child.stdout.take().expect("piped")).read_line(&mut first).expect("read");
         let output = child.wait_with_output().expect("ended");
-        assert_eq!(output.status.code(), CLEAN, "{arguments:?}: {}", text(&output));
-        assert_eq!(text(&output), "", "{arguments:?}");
+        assert_eq!(output.status.code(), code, "{arguments:?}: {}", text(&output));
+        assert!(!text(&output).contains("panicked"), "{arguments:?}: {}", text(&output));
         assert!(!first.is_empty());
     }
 }

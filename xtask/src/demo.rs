@@ -221,6 +221,37 @@ mod tests {
         assert_eq!(wrong, ["a root level other than 5 for MAXPHYADDR 49"]);
     }
 
+    fn doctor(vendor: &str, tdp: &str, attached: bool) -> Option<String> {
+        let json = format!(
+            r#"{{"facts":{{"vendor":{vendor},"behaviour":{{"has_tdp_root_level":true,
+            "has_max_tdp_level":true,"has_cached_tdp_level":false,"has_maxguestphyaddr":false}},
+            "kvm":{{"tdp_enabled":{tdp}}}}},"hooks":[{{"hook":"kvm_init_mmu return",
+            "attached":{attached},"how":"no kprobe events"}}],"not_seen":[]}}"#
+        );
+        serde_json::from_str(&json).map_or_else(|error| Some(error.to_string()), |it| obstacle(&it))
+    }
+
+    #[test]
+    fn a_machine_is_shown_only_if_its_decisions_can_be_seen() {
+        let on = r#"{"known":{"value":true,"origin":"x"}}"#;
+        let off = on.replace("true", "false");
+        let unknown = r#"{"unknown":{"why":"x"}}"#;
+        assert_eq!(doctor("\"vmx\"", on, true), None);
+        let refused = [
+            (doctor("\"none\"", on, true), "neither kvm_intel nor kvm_amd is loaded"),
+            (doctor(r#"{"other":"kvm_pvm"}"#, on, true), "its KVM is kvm_pvm, which has no TDP"),
+            (doctor("\"svm\"", &off, true), "its KVM runs with TDP off"),
+            (doctor("\"svm\"", unknown, true), "whether its KVM has TDP on is not known"),
+            (
+                doctor("\"vmx\"", on, false),
+                "kvm_init_mmu return cannot be hooked: no kprobe events",
+            ),
+        ];
+        for (why, expected) in refused {
+            assert_eq!(why.as_deref(), Some(expected));
+        }
+    }
+
     #[test]
     fn a_machine_of_its_own_kind_has_its_own_levels() {
         let four = EXPECTED.map(|(bits, _)| (bits, 4));

@@ -2,11 +2,12 @@
 //! the offline tests and the table in `docs/kernels.md`. All cells or nothing: a table with holes
 //! would claim what nobody saw.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
 use crate::command;
 use crate::judged::{Report, Summary};
@@ -60,7 +61,11 @@ pub fn main(args: &Args) -> Result<ExitCode> {
 
     let (mut checked, mut faults) = (Vec::new(), Vec::new());
     for (cell, result) in cells.iter().zip(results) {
-        match result.and_then(|outcome| check(cell, &outcome, scratch.path())) {
+        let checked_cell = match result {
+            Ok(outcome) => check(cell, &outcome, scratch.path()),
+            Err(_) => Err(anyhow!("did not run to its end (see above)")),
+        };
+        match checked_cell {
             Ok(cell) => checked.push(cell),
             Err(error) => faults.push(format!("{}: {error:#}", cell.file_name())),
         }
@@ -111,7 +116,7 @@ fn table_row(cell: &Cell, outcome: &Outcome, report: &Report) -> Result<String> 
 
 /// `4: 36 48; 5: 49 52`
 fn levels(report: &Report) -> String {
-    let level = |(level, bits): (u8, std::collections::BTreeSet<u32>)| {
+    let level = |(level, bits): (u8, BTreeSet<u32>)| {
         let bits: Vec<String> = bits.iter().map(u32::to_string).collect();
         format!("{level}: {}", bits.join(" "))
     };

@@ -57,7 +57,8 @@ fn returned() -> Outcome {
     let thread = bpf_get_current_pid_tgid();
     // SAFETY: copied at once; only this thread writes its own key.
     let Some(call) = (unsafe { IN_INIT_MMU.get(&thread) }).copied() else {
-        return Outcome::Dropped;
+        // The call began before us, or its loss was counted at its entry.
+        return Outcome::Filtered;
     };
     let _ = IN_INIT_MMU.remove(&thread);
     vcpu::report_decision(Hook::InitMmuReturn, call.vcpu, call.detail, &call.before)

@@ -8,7 +8,7 @@ use aya_ebpf::helpers::generated::bpf_get_current_task;
 use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_probe_read_kernel};
 use aya_ebpf::macros::tracepoint;
 use aya_ebpf::programs::TracePointContext;
-use ept_trace_common::abi::{Hook, MmuState, VmRecord, kind};
+use ept_trace_common::abi::{Hook, MmuState, VmRecord, flag, kind};
 
 use crate::maps::{
     EVENTS, IN_IOCTL, InFlight, Outcome, REPORTED, Reported, config, count, emit, header, wanted,
@@ -84,7 +84,7 @@ fn exit(record: u64) -> Outcome {
             if let Some(vcpu) = private_data(fd as u32, b"kvm-vcpu") {
                 let _ = REPORTED.remove(&vcpu);
             }
-            Outcome::Delivered
+            Outcome::Filtered
         }
         _ => Outcome::Filtered,
     }
@@ -100,8 +100,12 @@ fn report_if_changed(hook: Hook, vcpu: u64) -> Outcome {
     if unsafe { REPORTED.get(&vcpu) }.is_some_and(|last| *last == now) {
         return Outcome::Filtered;
     }
-    let _ = REPORTED.insert(&vcpu, &now, 0);
-    vcpu::report_decision(hook, vcpu, 0, &MmuState::default())
+    let nested = if vcpu::is_nested(vcpu) { flag::NESTED } else { 0 };
+    let outcome = vcpu::report_decision(hook, vcpu, u64::from(nested), &MmuState::default());
+    if matches!(outcome, Outcome::Delivered) {
+        let _ = REPORTED.insert(&vcpu, &now, 0);
+    }
+    outcome
 }
 
 /// What is behind a file descriptor of the current process, if its file has this name.

@@ -27,6 +27,13 @@ impl Judged {
         matches!(self.event.kind, EventKind::Decision(_))
     }
 
+    /// Whether the root level was held against an expectation.
+    pub fn is_judged(&self) -> bool {
+        self.judgements.iter().any(|judgement| {
+            judgement.rule == "EPT103" && judgement.verdict != Verdict::Undetermined
+        })
+    }
+
     /// The worst of the verdicts; ok where no rule has anything to say.
     pub fn verdict(&self) -> Verdict {
         self.judgements.iter().map(|judgement| judgement.verdict).max().unwrap_or(Verdict::Ok)
@@ -51,10 +58,16 @@ impl Analysis {
             && let Ok(replay) = replay(&self.known.replay_inputs(decision))
         {
             judged.mode = Some(replay.mode);
-            judged.expected_level = replay.level;
+            // An expectation that no rule vouches for is none.
+            judged.expected_level = replay.level.filter(|_| judged.is_judged());
         }
         self.summary.count(&judged);
         judged
+    }
+
+    /// What comes next was observed on another machine, or at another time.
+    pub fn forget_machine(&mut self) {
+        self.known = Known::default();
     }
 
     /// The counts so far.

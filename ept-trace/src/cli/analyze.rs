@@ -31,6 +31,8 @@ pub(super) fn run(args: &Args) -> Result<Exit> {
     let mut judge = Judge::new(&args.output);
     let mut bad_lines = 0_u64;
     for path in &args.files {
+        judge.next_machine();
+        let mut events = 0_u64;
         let name = path.display();
         let input: Box<dyn BufRead> = if path.as_os_str() == "-" {
             Box::new(io::stdin().lock())
@@ -42,12 +44,16 @@ pub(super) fn run(args: &Args) -> Result<Exit> {
             match line.map_err(|err| BadInput(format!("{name}: {err}")))? {
                 Ok(event) => {
                     judge.event(event)?;
+                    events += 1;
                 }
                 Err(bad) => {
                     bad_lines += 1;
                     eprintln!("ept-trace: {name}: {bad} (passed over)");
                 }
             }
+        }
+        if events == 0 {
+            return Err(BadInput(format!("{name}: no observation is in it")).into());
         }
     }
     judge.finish()?;

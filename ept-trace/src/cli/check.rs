@@ -11,7 +11,6 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::Exit;
-use super::doctor::hook_statuses;
 use super::judge::Judge;
 use super::output::OutputArgs;
 use crate::analysis::Judged;
@@ -63,13 +62,14 @@ async fn check(args: Args) -> Result<Exit> {
         no_kprobes: args.tracepoints,
         ..Options::default()
     };
-    let mut session = Session::start(&options)?;
+    let mut session = Session::start(options)?;
     let mut judge = Judge::new(&args.output);
     if let Some(path) = &args.output_file {
         judge.record_to(path)?;
     }
-    judge.begin(&hook_statuses(session.plan()), &session.plan().lost)?;
-    judge.event(session.first_event())?;
+    for event in session.first_events() {
+        judge.event(event)?;
+    }
 
     let mut seen = Seen::default();
     if let Some(module) = unloaded {
@@ -161,10 +161,11 @@ fn conclude(judge: &Judge, seen: &Seen, guests: &[Guest], failed: &[(Guest, Stri
     let unseen: BTreeSet<u8> = guests
         .iter()
         .map(|guest| guest.cpuid.maxphyaddr())
-        .filter(|bits| !seen.maxphyaddrs.contains(&u32::from(*bits)))
+        .filter(|bits| !seen.judged.contains(&u32::from(*bits)))
         .collect();
     if !unseen.is_empty() {
-        eprintln!("ept-trace: no decision was seen for MAXPHYADDR {unseen:?}");
+        let list: Vec<_> = unseen.iter().map(u8::to_string).collect();
+        eprintln!("ept-trace: no root level was judged for MAXPHYADDR {}", list.join(", "));
     }
     match Exit::of(judge.summary()) {
         Exit::Mismatch => Exit::Mismatch,
@@ -177,14 +178,17 @@ fn conclude(judge: &Judge, seen: &Seen, guests: &[Guest], failed: &[(Guest, Stri
 /// What was seen of the guests, and of the module being loaded.
 #[derive(Default)]
 struct Seen {
-    maxphyaddrs: BTreeSet<u32>,
+    /// MAXPHYADDR of the guests whose root level was held against an expectation.
+    judged: BTreeSet<u32>,
     set_up: bool,
 }
 
 impl Seen {
     fn note(&mut self, judged: &Judged) {
         match &judged.event.kind {
-            EventKind::Decision(decision) => self.maxphyaddrs.extend(decision.maxphyaddr),
+            EventKind::Decision(decision) if judged.is_judged() => {
+                self.judged.extend(decision.maxphyaddr);
+            }
             EventKind::ConfigureMmu(_) => self.set_up = true,
             _ => {}
         }

@@ -11,7 +11,7 @@ use super::Exit;
 use super::output::print;
 use crate::kernel::{AttachPlan, Host, Tracefs};
 use crate::live::{CannotRun, OBJECT, preflight, program_sizes};
-use crate::model::{HookStatus, KernelFacts};
+use crate::model::{EventKind, HookStatus, KernelFacts};
 
 /// The arguments.
 #[derive(clap::Args)]
@@ -27,7 +27,7 @@ pub(super) struct Args {
 #[derive(Serialize)]
 struct Report<'a> {
     facts: &'a KernelFacts,
-    hooks: Vec<HookStatus>,
+    hooks: &'a [HookStatus],
     not_seen: &'a [String],
 }
 
@@ -41,13 +41,15 @@ pub(super) fn run(args: &Args) -> Result<Exit> {
         Err(why) => Err(anyhow!(why)),
     };
     let plan = tracefs.as_ref().ok().map(|tracefs| host.plan(tracefs, !args.tracepoints));
-    let hooks = plan.as_ref().map(hook_statuses).unwrap_or_default();
-    let not_seen = plan.as_ref().map_or(&[][..], |plan| &plan.lost);
+    let (hooks, not_seen) = match plan.as_ref().map(AttachPlan::event) {
+        Some(EventKind::Hooks { hooks, not_seen }) => (hooks, not_seen),
+        _ => Default::default(),
+    };
     if args.json {
-        let report = Report { facts: &host.facts, hooks, not_seen };
+        let report = Report { facts: &host.facts, hooks: &hooks, not_seen: &not_seen };
         print(&(serde_json::to_string(&report)? + "\n"))?;
     } else {
-        print(&describe(&host.facts, &hooks, not_seen))?;
+        print(&describe(&host.facts, &hooks, &not_seen))?;
     }
     tracefs?;
     if let Some(Err(why)) = plan.map(|plan| plan.sees_decisions()) {
@@ -68,21 +70,6 @@ pub(super) fn programs(write: Option<&Path>) -> Result<Exit> {
         print(&(serde_json::to_string(&size)? + "\n"))?;
     }
     Ok(Exit::Clean)
-}
-
-/// The plan, as the sinks show it.
-pub(super) fn hook_statuses(plan: &AttachPlan) -> Vec<HookStatus> {
-    plan.hooks
-        .iter()
-        .map(|planned| HookStatus {
-            hook: planned.name.to_owned(),
-            attached: planned.attach.is_ok(),
-            how: match &planned.attach {
-                Ok(attach) => attach.to_string(),
-                Err(why) => why.clone(),
-            },
-        })
-        .collect()
 }
 
 fn describe(facts: &KernelFacts, hooks: &[HookStatus], not_seen: &[String]) -> String {

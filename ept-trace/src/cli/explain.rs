@@ -124,7 +124,7 @@ fn decision(maxphyaddr: u8, hardware: &Hardware) -> String {
         max: Fact::known(max, origin),
         maxphyaddr: Fact::known(maxphyaddr, origin),
         vm_type: None,
-        address_sizes: None,
+        cpuid: None,
         paging: Some((0, 0)),
     };
     match replay(&inputs) {

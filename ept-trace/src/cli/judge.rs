@@ -18,6 +18,8 @@ pub(super) struct Judge {
     file: Option<Observations<BufWriter<File>>>,
     /// Show decisions only if they are not ok; all are kept.
     only_wrong: bool,
+    /// Whoever read the standard output has gone.
+    unread: bool,
 }
 
 impl Judge {
@@ -46,30 +48,37 @@ impl Judge {
 
     /// Shows the counts.
     pub(super) fn finish(&mut self) -> io::Result<()> {
-        let summary = self.analysis.summary();
+        let summary = self.analysis.summary().clone();
         if let Some(file) = &mut self.file {
-            file.finish(summary)?;
+            file.finish(&summary)?;
         }
-        match &mut self.screen {
-            Some(screen) => screen.finish(summary),
-            None => Ok(()),
-        }
+        self.show(|screen| screen.finish(&summary))
     }
 
+    /// The next file: its machine is another.
+    pub(super) fn next_machine(&mut self) {
+        self.analysis.forget_machine();
+    }
+
+    /// Writes to the standard output. Its reader may leave, as `| head -1` does; that is no
+    /// error, and changes no verdict.
     fn show(&mut self, write: impl FnOnce(&mut dyn Sink) -> io::Result<()>) -> io::Result<()> {
         let Some(screen) = &mut self.screen else { return Ok(()) };
-        let shown = write(screen.as_mut());
-        if shown.is_err() {
-            self.screen = None;
+        match write(screen.as_mut()) {
+            Err(err) if err.kind() == io::ErrorKind::BrokenPipe => {
+                self.screen = None;
+                self.unread = true;
+                Ok(())
+            }
+            shown => shown,
         }
-        shown
     }
 }
 
 #[cfg(feature = "live")]
 mod live {
     use std::fs::OpenOptions;
-    use std::io::{self, BufWriter};
+    use std::io::BufWriter;
     use std::os::unix::fs::OpenOptionsExt as _;
     use std::path::Path;
 
@@ -77,7 +86,6 @@ mod live {
 
     use super::Judge;
     use crate::analysis::Summary;
-    use crate::model::HookStatus;
     use crate::sink::Observations;
 
     impl Judge {
@@ -91,18 +99,14 @@ mod live {
             Ok(())
         }
 
+        /// Whether nobody sees or keeps what comes: the reader has gone, and there is no file.
+        pub(in crate::cli) fn is_in_vain(&self) -> bool {
+            self.unread && self.file.is_none()
+        }
+
         /// Shows decisions only if they are not ok.
         pub(in crate::cli) fn show_only_wrong(&mut self) {
             self.only_wrong = true;
-        }
-
-        /// Shows the hooks.
-        pub(in crate::cli) fn begin(
-            &mut self,
-            hooks: &[HookStatus],
-            lost: &[String],
-        ) -> io::Result<()> {
-            self.show(|screen| screen.begin(hooks, lost))
         }
 
         /// The counts, to complete them.

@@ -64,18 +64,31 @@ enum Verb {
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Exit {
-    Clean = 0,
-    Mismatch = 1,
-    Failure = 2,
-    Incomplete = 3,
-    #[cfg_attr(not(feature = "live"), expect(dead_code, reason = "offline verbs run anywhere"))]
-    CannotRun = 4,
-    BadInput = 5,
+    Clean,
+    Mismatch,
+    Failure,
+    Incomplete,
+    #[cfg(feature = "live")]
+    CannotRun,
+    BadInput,
+    /// As the command that was watched ended.
+    #[cfg(feature = "live")]
+    OfCommand(u8),
 }
 
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
-        Self::from(exit as u8)
+        Self::from(match exit {
+            Exit::Clean => 0,
+            Exit::Mismatch => 1,
+            Exit::Failure => 2,
+            Exit::Incomplete => 3,
+            #[cfg(feature = "live")]
+            Exit::CannotRun => 4,
+            Exit::BadInput => 5,
+            #[cfg(feature = "live")]
+            Exit::OfCommand(code) => code,
+        })
     }
 }
 

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::future::pending;
 use std::os::unix::process::ExitStatusExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::Duration;
 
@@ -13,7 +13,6 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, sleep_until};
 
 use super::Exit;
-use super::doctor::hook_statuses;
 use super::judge::Judge;
 use super::output::{OutputArgs, print};
 use crate::live::{Options, Session};
@@ -122,7 +121,7 @@ impl SelectArgs {
         Options {
             tgid: self.pid,
             no_kprobes: self.tracepoints,
-            ring_bytes: self.ring.unwrap_or(0),
+            ring_bytes: self.ring,
             object: self.ebpf_object.clone(),
         }
     }
@@ -145,12 +144,14 @@ pub(super) fn run(args: Args) -> Result<Exit> {
 }
 
 async fn watch(args: Args) -> Result<Exit> {
-    let mut session = Session::start(&args.select.options())?;
-    let hooks = hook_statuses(session.plan());
+    let mut session = Session::start(args.select.options())?;
     if args.list {
-        for hook in &hooks {
-            let mark = if hook.attached { "+" } else { "-" };
-            print(&format!("{mark} {:<30}{}\n", hook.hook, hook.how))?;
+        for planned in &session.plan().hooks {
+            let (mark, how) = match &planned.attach {
+                Ok(attach) => ('+', attach.to_string()),
+                Err(why) => ('-', why.clone()),
+            };
+            print(&format!("{mark} {:<30}{how}\n", planned.name))?;
         }
         return Ok(Exit::Clean);
     }
@@ -161,34 +162,38 @@ async fn watch(args: Args) -> Result<Exit> {
     if args.mismatches {
         judge.show_only_wrong();
     }
-    judge.begin(&hooks, &session.plan().lost)?;
-    judge.event(session.first_event())?;
+    for event in session.first_events() {
+        judge.event(event)?;
+    }
     if args.dry_run {
         return Ok(Exit::Clean);
     }
 
     let child = start(&args.command)?;
-    let status = observe(&args.select, &mut session, &mut judge, child).await;
+    let status = observe(&args.select, &mut session, &mut judge, child).await?;
     let (last, counts) = session.finish()?;
-    for event in last.into_iter().filter(|event| args.select.wants(event)) {
-        if status.is_ok() {
+    if args.select.stop_after.is_none_or(|count| judge.summary().decisions < count) {
+        for event in last.into_iter().filter(|event| args.select.wants(event)) {
             judge.event(event)?;
         }
     }
     judge.summary_mut().hooks = counts;
-    // Whoever read our output may be gone; the verdict stands all the same.
-    let status = match status {
-        Err(err) if super::is_closed_pipe(&err) => None,
-        status => status?,
-    };
     judge.finish()?;
-    Ok(match Exit::of(judge.summary()) {
-        Exit::Clean if status.is_some_and(|status| !status.success()) => {
-            report_failure(&args.command, status);
-            Exit::Failure
-        }
-        exit => exit,
+    if args.silent && judge.summary().mismatches > 0 {
+        let file = args.output_file.as_deref().unwrap_or(Path::new("the recording"));
+        eprintln!("ept-trace: mismatches: see `ept-trace analyze {}`", file.display());
+    }
+    Ok(match (Exit::of(judge.summary()), status) {
+        // The command's own failure is not hidden behind a clean watch.
+        (Exit::Clean, Some(status)) if !status.success() => Exit::OfCommand(code_of(status)),
+        (exit, _) => exit,
     })
+}
+
+/// The exit code of a command as a shell tells it.
+fn code_of(status: ExitStatus) -> u8 {
+    let code = status.code().or(status.signal().map(|signal| 128 + signal));
+    code.and_then(|code| u8::try_from(code).ok()).unwrap_or(u8::MAX)
 }
 
 /// Shows what comes until the end: of the command, of the time, or by a signal.
@@ -213,10 +218,15 @@ async fn observe(
                 break;
             }
         };
+        let enough = |judge: &Judge| {
+            select.stop_after.is_some_and(|count| judge.summary().decisions >= count)
+        };
         for event in events.into_iter().filter(|event| select.wants(event)) {
-            judge.event(event)?;
+            if !enough(judge) {
+                judge.event(event)?;
+            }
         }
-        if select.stop_after.is_some_and(|count| judge.summary().decisions >= count) {
+        if enough(judge) || judge.is_in_vain() {
             break;
         }
     }
@@ -246,14 +256,4 @@ async fn ended(child: &mut Option<Child>) -> std::io::Result<ExitStatus> {
         Some(child) => child.wait().await,
         None => pending().await,
     }
-}
-
-fn report_failure(command: &[OsString], status: Option<ExitStatus>) {
-    let name = command.first().map_or_else(String::new, |name| name.display().to_string());
-    let how = match status.map(|status| (status.code(), status.signal())) {
-        Some((Some(code), _)) => format!("exit code {code}"),
-        Some((None, Some(signal))) => format!("signal {signal}"),
-        _ => "an unknown status".to_owned(),
-    };
-    eprintln!("ept-trace: {name} ended with {how}");
 }

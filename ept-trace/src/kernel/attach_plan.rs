@@ -6,7 +6,7 @@ use std::fmt;
 use ept_trace_common::abi::{Field, Hook};
 
 use super::{Host, Presence, Tracefs};
-use crate::model::Vendor;
+use crate::model::{EventKind, HookStatus, Vendor};
 
 /// How a hook is attached.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,7 +104,6 @@ impl AttachPlan {
                  what changes in between is not seen"
                     .to_owned(),
                 "hardware_setup and kvm_configure_mmu are not seen".to_owned(),
-                "L2 is not told from L1".to_owned(),
             ]);
         }
         plan
@@ -115,14 +114,31 @@ impl AttachPlan {
         self.hooks.iter().filter_map(|hook| Some((hook, hook.attach.as_ref().ok()?)))
     }
 
+    /// The plan as a stream tells it.
+    pub fn event(&self) -> EventKind {
+        let status = |planned: &PlannedHook| HookStatus {
+            hook: planned.name.to_owned(),
+            attached: planned.attach.is_ok(),
+            how: match &planned.attach {
+                Ok(attach) => attach.to_string(),
+                Err(why) => why.clone(),
+            },
+        };
+        EventKind::Hooks {
+            hooks: self.hooks.iter().map(status).collect(),
+            not_seen: self.lost.clone(),
+        }
+    }
+
     /// Whether decisions can be seen at all; else why not.
     pub fn sees_decisions(&self) -> Result<(), String> {
         let attach = |hook: Hook| {
             let planned = self.hooks.iter().find(|planned| planned.hook == hook);
             planned.map_or(Err(String::new()), |planned| planned.attach.clone().map(|_| ()))
         };
-        attach(Hook::InitMmuReturn).or_else(|function| {
-            attach(Hook::IoctlEnter).map_err(|tracepoint| {
+        let both = |one, other| attach(one).and_then(|()| attach(other));
+        both(Hook::InitMmuEntry, Hook::InitMmuReturn).or_else(|function| {
+            both(Hook::IoctlEnter, Hook::IoctlExit).map_err(|tracepoint| {
                 format!("kvm_init_mmu: {function}; tracepoints: {tracepoint}")
             })
         })
@@ -163,9 +179,11 @@ fn kprobe(hook: Hook, host: &Host) -> Result<Attach, String> {
             (_, Presence::Absent) | (Vendor::Other(_), _) => {
                 kprobe(format!("{module}:{symbol}"), true)
             }
+            (loaded, Presence::BuiltIn) => {
+                Err(format!("{loaded} is built in, and its hardware_setup has run"))
+            }
             (loaded, _) => Err(format!(
-                "{loaded} is there already, and its hardware_setup has run: \
-                 seen only when the module is loaded again"
+                "{loaded} is loaded, and its hardware_setup has run: seen when it is loaded again"
             )),
         };
     }

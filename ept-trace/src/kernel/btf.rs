@@ -110,15 +110,18 @@ impl Btf {
         Ok(btf)
     }
 
-    /// Puts one module's split BTF on top, in the place of the one before.
+    /// Puts a module's split BTF on top.
     ///
     /// # Errors
     ///
     /// [`BtfError::Malformed`]; the types of vmlinux stay usable.
-    pub fn set_module(&mut self, module: &[u8]) -> Result<(), BtfError> {
-        self.pieces.truncate(1);
-        self.index.truncate(self.base_types);
-        self.add(module)
+    pub fn add_module(&mut self, module: &[u8]) -> Result<(), BtfError> {
+        let added = self.add(module);
+        if added.is_err() {
+            self.pieces.truncate(1);
+            self.index.truncate(self.base_types);
+        }
+        added
     }
 
     fn add(&mut self, data: &[u8]) -> Result<(), BtfError> {
@@ -210,19 +213,23 @@ impl Btf {
     /// The place of a member, such as `arch.root_mmu.root_role.level` in `kvm_vcpu`.
     ///
     /// Anonymous structures and unions on the way need not be named; pointers are not followed.
+    /// A module that describes the structure anew knows its own better than vmlinux does.
     ///
     /// # Errors
     ///
     /// [`BtfError::NotFound`], or [`BtfError::Ambiguous`] where two structures of that name have
     /// the member at different places.
     pub fn field(&self, structure: &str, path: &str) -> Result<Field, BtfError> {
-        let mut places = self
-            .named(&[KIND_STRUCT, KIND_UNION], structure)
-            .filter_map(|ty| self.resolve(ty, path));
-        let Some(first) = places.next() else {
+        let types: Vec<_> = self.named(&[KIND_STRUCT, KIND_UNION], structure).collect();
+        let newest = types.iter().map(|ty| ty.piece).max();
+        let mut places = types
+            .into_iter()
+            .filter(|ty| Some(ty.piece) == newest)
+            .map(|ty| self.resolve(ty, path));
+        let Some(Some(first)) = places.next() else {
             return Err(BtfError::NotFound(format!("member {structure}.{path}")));
         };
-        if places.any(|other| other != first) {
+        if places.any(|other| other != Some(first)) {
             return Err(BtfError::Ambiguous(format!("structures {structure} with {path}")));
         }
         Ok(first)
@@ -236,7 +243,7 @@ impl Btf {
                 ty = self.skip_modifiers(type_id)?;
             }
             let member = self.member(ty, name, 0)?;
-            bit += member.bit;
+            bit = member.bit.checked_add(bit)?;
             found = Some(member);
         }
         let Found { width, type_id, .. } = found?;
@@ -263,7 +270,7 @@ impl Btf {
                 && let Some(inner) = self.skip_modifiers(type_id)
                 && let Some(found) = self.member(inner, name, depth + 1)
             {
-                return Some(Found { bit: bit + found.bit, ..found });
+                return Some(Found { bit: found.bit.checked_add(bit)?, ..found });
             }
         }
         None
@@ -287,7 +294,7 @@ impl Btf {
         // An int can be a bit-field by its own encoding, in BTF of old pahole.
         let width = if width == 0 && ty.kind == KIND_INT {
             let bits = self.word(ty.piece, ty.at + 12)? & 0xff;
-            if bits == ty.extra * 8 { 0 } else { bits }
+            if Some(bits) == ty.extra.checked_mul(8) { 0 } else { bits }
         } else {
             width
         };

@@ -1,10 +1,12 @@
 //! This machine, read once: what the facts and the plan are made from.
 
 use std::fs;
+use std::os::linux::fs::MetadataExt as _;
 
 use anyhow::Result;
 use ept_trace_common::abi::{Config, Variable, Variables};
 
+use super::kallsyms::Symbol;
 use super::kcore::Kcore;
 use super::layout::tracepoint_fields;
 use super::{AttachPlan, Layout, Modules, Symbols, Tracefs, machine};
@@ -38,19 +40,13 @@ impl Host {
         Ok(Self { modules, symbols, layout, facts })
     }
 
-    /// Reads anew what changes when modules come and go.
-    ///
-    /// # Errors
-    ///
-    /// As [`Host::read`].
-    pub fn refresh(&mut self) -> Result<()> {
-        *self = Self::read()?;
-        Ok(())
-    }
-
     /// The constants for the kernel side.
     pub fn config(&self, tracefs: &Tracefs, tgid: Option<u32>) -> Config {
+        let pidns = fs::metadata("/proc/self/ns/pid");
+        let (pidns_dev, pidns_ino) = pidns.map_or((0, 0), |file| (file.st_dev(), file.st_ino()));
         Config {
+            pidns_dev,
+            pidns_ino,
             filter_tgid: tgid.unwrap_or(0),
             cpuid_embedded: u32::from(self.layout.cpuid_embedded),
             fields: self.layout.fields,
@@ -113,9 +109,7 @@ fn kvm_state(symbols: &Symbols, behaviour: &Behaviour) -> KvmState {
     let read = |variable: Variable| -> Fact<u32> {
         let (module, name, parameter) = symbol_of(variable);
         let from_memory = || {
-            let address = symbols
-                .address(module, name)
-                .ok_or_else(|| format!("no symbol {name} of {module} in /proc/kallsyms"))?;
+            let address = address(symbols, module, name)?;
             let kcore = kcore.as_ref().map_err(Clone::clone)?;
             let value = match variable.size() {
                 1 => kcore.read::<1>(address).map(|[byte]| u32::from(byte)),
@@ -148,6 +142,16 @@ fn kvm_state(symbols: &Symbols, behaviour: &Behaviour) -> KvmState {
         enable_ept: read(Variable::EnableEpt).map(|value| value != 0),
         vmx_capability_ept: read(Variable::VmxCapabilityEpt),
         npt_enabled: read(Variable::NptEnabled).map(|value| value != 0),
+    }
+}
+
+fn address(symbols: &Symbols, module: &str, name: &str) -> Result<u64, String> {
+    match symbols.unique(module, name) {
+        None => Err(format!("no symbol {name} of {module} in /proc/kallsyms")),
+        Some(Symbol { address: 0, .. }) => Err(format!(
+            "/proc/kallsyms hides the address of {name}: see kernel.kptr_restrict, CAP_SYSLOG"
+        )),
+        Some(symbol) => Ok(symbol.address),
     }
 }
 

@@ -38,10 +38,12 @@ impl Layout {
         let vmlinux = fs::read(VMLINUX)
             .with_context(|| format!("{VMLINUX}: the kernel needs CONFIG_DEBUG_INFO_BTF"))?;
         let mut btf = Btf::parse(&vmlinux).context(VMLINUX)?;
-        // kvm_vcpu is described in vmlinux even where KVM is a module; where it is not, the
-        // module's own description has it.
-        if let Ok(module) = fs::read("/sys/kernel/btf/kvm") {
-            btf.set_module(&module).context("/sys/kernel/btf/kvm")?;
+        // kvm_vcpu is described in vmlinux even where KVM is a module. A module that was built
+        // apart has its own description, and that one counts.
+        if let Ok(module) = fs::read("/sys/kernel/btf/kvm")
+            && let Err(err) = btf.add_module(&module)
+        {
+            log::warn!("/sys/kernel/btf/kvm is not used: {err}");
         }
         Ok(Self::resolve(&btf))
     }
@@ -78,7 +80,6 @@ impl Layout {
             cpuid_nent: needed("kvm_vcpu", &["arch.cpuid_nent"]),
             cpuid_entries: needed("kvm_vcpu", &["arch.cpuid_entries"]),
             userspace_pid: needed("kvm", &["userspace_pid"]),
-            cr0: known("kvm_vcpu", &["arch.cr0"]),
             cr4: known("kvm_vcpu", &["arch.cr4"]),
             efer: known("kvm_vcpu", &["arch.efer"]),
             cpu_role: known(

@@ -19,7 +19,7 @@ pub fn hardware() -> Hardware {
     Hardware {
         ept_vpid_cap: fact(read(Msrs::ept_vpid_cap)),
         offers_ept: fact(read(|msrs| msrs.offers_ept().map(u64::from))).map(|bit| bit != 0),
-        host_la57: Fact::known(host_la57(), "a mapping asked for above 2^47"),
+        host_la57: host_la57(),
     }
 }
 
@@ -27,7 +27,7 @@ pub fn hardware() -> Hardware {
 ///
 /// `/proc/cpuinfo` does not tell: the flag `la57` means the CPU on some kernels and the paging in
 /// use on others. A mapping above 2^47, asked for by its address, is only had with 5 levels.
-fn host_la57() -> bool {
+fn host_la57() -> Fact<bool> {
     let page = 4096;
     let hint = ptr::without_provenance_mut(1 << 50);
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
@@ -35,9 +35,9 @@ fn host_la57() -> bool {
     // without MAP_FIXED.
     let got = unsafe { libc::mmap(hint, page, libc::PROT_NONE, flags, -1, 0) };
     if got == libc::MAP_FAILED {
-        return false;
+        return Fact::unknown(format!("mmap: {}", std::io::Error::last_os_error()));
     }
     // SAFETY: mapped just above, and nobody else knows of it.
     unsafe { libc::munmap(got, page) };
-    got.addr() >= 1 << 47
+    Fact::known(got.addr() >= 1 << 47, "a mapping asked for above 2^47")
 }

@@ -1,6 +1,7 @@
 //! Which KVM modules there are, and in which state.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use crate::model::Vendor;
@@ -25,33 +26,54 @@ pub struct Modules {
     pub kvm: Presence,
     /// The vendor module, and its presence.
     pub vendor: (Vendor, Presence),
+    /// Which load of `kvm` and of the vendor module it is: sysfs numbers each anew.
+    loads: [Option<u64>; 2],
 }
 
 impl Modules {
     /// Looks at `/sys/module`.
     pub fn read() -> Self {
-        let vmx = presence("kvm_intel");
-        let svm = presence("kvm_amd");
-        let vendor = if vmx == Presence::BuiltIn && svm == Presence::BuiltIn {
-            // Both are built in; only the one that fits the CPU is alive.
-            if cpu_has("vmx") { (Vendor::Vmx, vmx) } else { (Vendor::Svm, svm) }
-        } else if vmx != Presence::Absent {
-            (Vendor::Vmx, vmx)
-        } else if svm != Presence::Absent {
-            (Vendor::Svm, svm)
-        } else {
-            other_vendor().map_or((Vendor::None, Presence::Absent), |name| {
-                let presence = presence(&name);
-                (Vendor::Other(name), presence)
-            })
+        let vendor = vendor();
+        let name = match &vendor.0 {
+            Vendor::None => String::new(),
+            vendor => vendor.to_string(),
         };
-        Self { kvm: presence("kvm"), vendor }
+        Self { kvm: presence("kvm"), vendor, loads: [load("kvm"), load(&name)] }
     }
 
     /// Whether the vendor module is there and has finished `hardware_setup`.
     pub fn vendor_is_live(&self) -> bool {
         matches!(self.vendor.1, Presence::Loaded | Presence::BuiltIn)
     }
+}
+
+/// The vendor module that is at work. What is built in is there even where its set-up failed, on
+/// the other vendor's CPU or without nested virtualisation, so it comes last and has to show more.
+fn vendor() -> (Vendor, Presence) {
+    let known =
+        [(Vendor::Vmx, "vmx", presence("kvm_intel")), (Vendor::Svm, "svm", presence("kvm_amd"))];
+    for (vendor, _, presence) in &known {
+        if matches!(presence, Presence::Loaded | Presence::InTransit) {
+            return (vendor.clone(), *presence);
+        }
+    }
+    if let Some(other) = other_vendor() {
+        let presence = presence(&other);
+        return (Vendor::Other(other), presence);
+    }
+    // A vendor module that has set itself up registers the device.
+    let has_device = Path::new("/sys/class/misc/kvm").exists();
+    for (vendor, flag, presence) in known {
+        if presence == Presence::BuiltIn && has_device && cpu_has(flag) {
+            return (vendor, presence);
+        }
+    }
+    (Vendor::None, Presence::Absent)
+}
+
+fn load(module: &str) -> Option<u64> {
+    let dir = Path::new("/sys/module").join(module);
+    fs::metadata(dir).ok().filter(|_| !module.is_empty()).map(|dir| dir.ino())
 }
 
 fn presence(module: &str) -> Presence {
@@ -72,6 +94,7 @@ fn other_vendor() -> Option<String> {
         .ok()?
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
         .filter(|name| name.starts_with("kvm_"))
+        .filter(|name| name != "kvm_intel" && name != "kvm_amd")
         .collect();
     names.sort();
     names.into_iter().next()

@@ -8,7 +8,6 @@
 use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
-use std::path::Path;
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -39,11 +38,6 @@ struct PerfEventAttr {
     wakeup_events: u32,
     bp_type: u32,
     bp_addr: u64,
-}
-
-/// The group that this process makes its kprobe events in.
-pub(super) fn own_group() -> String {
-    format!("{GROUP_PREFIX}{}", std::process::id())
 }
 
 /// A program attached to an event; detached when dropped.
@@ -89,7 +83,7 @@ pub(super) fn attach(program: BorrowedFd<'_>, event_id: u64) -> io::Result<Attac
     Ok(Attachment { _perf_event: perf_event })
 }
 
-/// A kprobe event of our own; removed when dropped.
+/// A kprobe event of our own; it stays until it is removed.
 #[derive(Debug)]
 pub(super) struct KprobeEvent {
     group: String,
@@ -103,6 +97,7 @@ impl KprobeEvent {
         name: &str,
         place: &str,
         at_return: bool,
+        deferred: bool,
     ) -> Result<Self> {
         let group = own_group();
         let name: String =
@@ -112,7 +107,7 @@ impl KprobeEvent {
         let kind = if at_return { 'r' } else { 'p' };
         tracefs
             .command(&format!("{kind}:{group}/{name} {place}\n"))
-            .map_err(|err| refused(err, place))?;
+            .map_err(|err| refused(err, place, deferred))?;
         Ok(Self { group, name })
     }
 
@@ -128,63 +123,90 @@ impl KprobeEvent {
 
     /// Removes the event.
     pub(super) fn remove(self, tracefs: &Tracefs) {
-        if let Err(err) = remove_event(tracefs, &self.group, &self.name) {
+        if let Err(err) = remove_event(tracefs, &self.group, &self.name, Duration::from_secs(2)) {
             log::warn!("kprobe event {}/{} stays behind: {err}", self.group, self.name);
         }
     }
 }
 
-fn refused(err: io::Error, place: &str) -> anyhow::Error {
+fn refused(err: io::Error, place: &str, deferred: bool) -> anyhow::Error {
     let hint = match err.raw_os_error() {
         Some(libc::ENOENT) => "no such function",
+        Some(libc::EINVAL) if deferred => "this kernel cannot wait for the module: load it first",
         Some(libc::EINVAL) => "the kernel does not let this function be traced",
         Some(libc::EPERM | libc::EACCES) => "not permitted: run as root; lockdown may forbid it",
-        Some(libc::EBUSY) => "in use",
         _ => "refused by the kernel",
     };
     anyhow!(err).context(format!("kprobe on {place}: {hint}"))
 }
 
-/// Removes an event, which may be held for a moment yet by a process that is being ended.
-fn remove_event(tracefs: &Tracefs, group: &str, name: &str) -> io::Result<()> {
-    let mut tries = 20;
+/// Removes an event. It may be held for a moment yet by a process that is being ended.
+fn remove_event(tracefs: &Tracefs, group: &str, name: &str, patience: Duration) -> io::Result<()> {
+    const PAUSE: Duration = Duration::from_millis(50);
+    let mut waited = Duration::ZERO;
     loop {
         match tracefs.command(&format!("-:{group}/{name}\n")) {
-            Err(err) if err.raw_os_error() == Some(libc::EBUSY) && tries > 0 => {
-                tries -= 1;
-                sleep(Duration::from_millis(100));
+            Err(err) if err.raw_os_error() == Some(libc::EBUSY) && waited < patience => {
+                sleep(PAUSE);
+                waited += PAUSE;
             }
             done => return done,
         }
     }
 }
 
-/// Removes all events of a group, and only those.
-pub(super) fn remove_group(tracefs: &Tracefs, group: &str) -> Result<()> {
+/// Removes all events of a group, and only those; the first failure is told at the end.
+pub(super) fn remove_group(tracefs: &Tracefs, group: &str, patience: Duration) -> Result<()> {
+    let mut failed = Ok(());
     for (of_group, event) in tracefs.kprobe_groups()? {
-        if of_group == group {
-            remove_event(tracefs, group, &event).with_context(|| format!("{group}/{event}"))?;
+        if of_group == group
+            && let Err(err) = remove_event(tracefs, group, &event, patience)
+        {
+            failed = failed.and(Err(err).with_context(|| format!("{group}/{event}")));
         }
     }
-    Ok(())
+    failed
 }
 
-/// Removes what processes of this program that are gone have left behind.
-pub(super) fn remove_stale(tracefs: &Tracefs) -> Result<()> {
-    for (group, _) in tracefs.kprobe_groups()? {
-        let Some(pid) = group.strip_prefix(GROUP_PREFIX) else { continue };
-        let is_pid = !pid.is_empty() && pid.bytes().all(|byte| byte.is_ascii_digit());
-        if is_pid && !is_running(pid) {
-            log::info!("removing what process {pid} left behind");
-            remove_group(tracefs, &group)?;
+/// Removes what processes of this program that are gone have left behind. Never more than an
+/// attempt: an event that is in use belongs to somebody we cannot see, in another container.
+pub(super) fn remove_stale(tracefs: &Tracefs) {
+    let mut groups: Vec<_> = match tracefs.kprobe_groups() {
+        Ok(events) => events.into_iter().map(|(group, _)| group).collect(),
+        Err(err) => return log::warn!("what others left behind cannot be seen: {err:#}"),
+    };
+    groups.dedup();
+    for group in groups {
+        let Some(owner) = group.strip_prefix(GROUP_PREFIX) else { continue };
+        if !is_running(owner) {
+            match remove_group(tracefs, &group, Duration::ZERO) {
+                Ok(()) => log::info!("removed {group}, which a killed process left behind"),
+                Err(err) => log::info!("left alone, for it is in use: {err:#}"),
+            }
         }
     }
-    Ok(())
 }
 
-/// Whether the process runs and is one of ours: a pid may have gone to another program.
-fn is_running(pid: &str) -> bool {
-    let dir = Path::new("/proc").join(pid);
-    let ours = fs::read_link("/proc/self/exe").ok();
-    dir.exists() && fs::read_link(dir.join("exe")).ok() == ours
+/// The group that this process makes its kprobe events in. A pid is used again; with the time of
+/// its start, it is not.
+pub(super) fn own_group() -> String {
+    let pid = std::process::id();
+    format!("{GROUP_PREFIX}{pid}_{}", start_time(pid).unwrap_or(0))
+}
+
+/// Whether the owner of a group, `PID_STARTTIME`, runs. What is not of that form is not ours to
+/// judge.
+fn is_running(owner: &str) -> bool {
+    let parsed = owner
+        .split_once('_')
+        .and_then(|(pid, start)| Some((pid.parse::<u32>().ok()?, start.parse::<u64>().ok()?)));
+    parsed.is_none_or(|(pid, start)| start_time(pid) == Some(start))
+}
+
+/// When a process was started, in clock ticks after boot; proc_pid_stat(5), field 22.
+fn start_time(pid: u32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name, in parentheses, may hold anything.
+    let (_, fields) = stat.rsplit_once(')')?;
+    fields.split_ascii_whitespace().nth(19)?.parse().ok()
 }

@@ -20,8 +20,8 @@ pub(super) fn read(object: &Object, hook: Hook) -> Result<Counters> {
     }))
 }
 
-/// How often the kernel skipped a program because one was already running on that CPU
-/// (`recursion_misses`, 5.12 and later; 0 where the kernel does not count).
+/// How often the kernel skipped a program because one was already running on that CPU:
+/// `recursion_misses`, which counts kprobe and tracepoint programs from 6.7 on, and is 0 before.
 pub(super) fn recursion_misses(program: &Program) -> u64 {
     /// The part of `union bpf_attr` that `BPF_OBJ_GET_INFO_BY_FD` reads.
     #[repr(C)]

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use ept_trace_common::abi::{
     ABSENT, ConfigureRecord, DecisionRecord, Fields, Header, Hook, Inputs as RawInputs,
-    MmuState as RawMmuState, Plain, RootRecord, Variable, VmRecord, flag, kind,
+    MmuState as RawMmuState, Plain, RootRecord, Variable, VmRecord, flag, kind, unread,
 };
 
 use crate::kernel::{Layout, hook_name};
@@ -74,18 +74,17 @@ impl Decoder {
 
     fn decision(&mut self, record: &DecisionRecord, hook: Hook, fields: &Fields) -> Decision {
         let is = |bit| record.flags & bit != 0;
-        // In the order in which the kernel side numbers them.
-        let read = |field: u32| record.unread & (1 << field) == 0;
+        let read = |member: u32| record.unread & member == 0;
         let cpuid = is(flag::CPUID_READ).then(|| CpuidLeaves {
             entries: record.cpuid_nent,
             max_leaf: is(flag::LEAF_80000000).then_some(record.leaf_80000000_eax),
             address_sizes: is(flag::LEAF_80000008).then_some(record.leaf_80000008_eax),
         });
         let mut after = mmu_state(&record.after);
-        if !read(10) {
+        if !read(unread::ROOT_LEVEL) {
             after.root_level = None;
         }
-        if !read(11) {
+        if !read(unread::DIRECT) {
             after.direct = None;
         }
         Decision {
@@ -94,13 +93,14 @@ impl Decoder {
             pid: record.creator,
             tgid: record.header.tgid,
             vcpu: record.vcpu_id,
-            maxphyaddr: read(2).then_some(record.maxphyaddr),
+            maxphyaddr: read(unread::MAXPHYADDR).then_some(record.maxphyaddr),
             cpuid,
             nested: is(flag::NESTED),
             tdp_init_seen: is(flag::TDP_INIT_SEEN),
-            vm_type: (fields.vm_type.offset != ABSENT && read(15)).then_some(record.vm_type),
-            cr4: read(4).then_some(record.cr4),
-            efer: read(5).then_some(record.efer),
+            vm_type: (fields.vm_type.offset != ABSENT && read(unread::VM_TYPE))
+                .then_some(record.vm_type),
+            cr4: read(unread::CR4).then_some(record.cr4),
+            efer: read(unread::EFER).then_some(record.efer),
             before: is(flag::BEFORE_READ).then(|| mmu_state(&record.before)),
             after,
             inputs: inputs(&record.inputs),
@@ -176,6 +176,11 @@ pub(super) fn configure_mmu(
             huge_page_level: argument("tdp_huge_page_level").or(argument("tdp_page_level")),
         }),
     }
+}
+
+/// When a record was made; 0 if it is not one.
+pub(super) fn time_of(bytes: &[u8]) -> u64 {
+    plain_prefix::<Header>(bytes).map_or(0, |header| header.time_ns)
 }
 
 /// Reads a value that the bytes hold exactly.

@@ -7,6 +7,7 @@
 use std::io::Read as _;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
@@ -53,5 +54,5 @@ impl Drop for Janitor {
 pub fn serve(group: &str) -> Result<()> {
     // The end of the pipe is the end of the parent, however it came.
     let _ = std::io::stdin().read(&mut [0; 1]);
-    remove_group(&Tracefs::open()?, group)
+    remove_group(&Tracefs::open()?, group, Duration::from_secs(10))
 }

@@ -4,7 +4,9 @@ mod attachment;
 mod counters;
 mod decode;
 mod error;
+mod hooks;
 mod janitor;
+mod loading;
 mod object;
 mod session;
 

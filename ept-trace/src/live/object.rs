@@ -92,7 +92,9 @@ impl Object {
         let name = program_name(hook);
         let program =
             self.ebpf.program_mut(name).with_context(|| format!("no eBPF program {name}"))?;
+        // Once loaded it stays so: a second call only asks for it.
         let loaded = match program {
+            _ if program.fd().is_ok() => Ok(()),
             Program::KProbe(program) => KProbe::load(program),
             Program::TracePoint(program) => TracePoint::load(program),
             _ => Err(ProgramError::UnexpectedProgramType),

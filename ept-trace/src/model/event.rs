@@ -20,6 +20,13 @@ pub struct Event {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum EventKind {
+    /// The hooks were set: which are attached and which not, and what cannot be seen for it.
+    Hooks {
+        /// Every hook that there is.
+        hooks: Vec<HookStatus>,
+        /// What cannot be seen.
+        not_seen: Vec<String>,
+    },
     /// The state of the machine was read: at the start, and after a module was loaded.
     Facts(Box<KernelFacts>),
     /// A root level was chosen.

@@ -120,6 +120,11 @@ pub struct Behaviour {
 }
 
 impl Behaviour {
+    /// The decision is cached in the vCPU: 5.8 alone.
+    pub fn is_cached(&self) -> bool {
+        self.has_cached_tdp_level && !self.has_max_tdp_level
+    }
+
     /// The decision that this kernel takes, by the name that `docs/kernels.md` gives it.
     pub fn era(&self) -> &'static str {
         match self {
@@ -127,7 +132,7 @@ impl Behaviour {
             Self { has_tdp_root_level: true, .. } => "D (5.15 to 6.15)",
             Self { has_max_tdp_level: true, .. } => "C (5.9 to 5.14)",
             Self { has_cached_tdp_level: true, .. } => "B (5.8)",
-            Self { .. } => "A (before 5.8)",
+            Self { .. } => "A (before 5.8), or not known",
         }
     }
 }

@@ -1,8 +1,8 @@
 //! The three ways of `kvm_init_mmu`, and the level that each ends in.
 
-use ept_trace_common::decision::{shadow_root_level, tdp_root_level};
+use ept_trace_common::decision::{query_maxguestphyaddr, shadow_root_level, tdp_root_level};
 
-use crate::model::{Behaviour, Fact, Mode};
+use crate::model::{Behaviour, CpuidLeaves, Fact, Mode};
 
 /// `KVM_X86_TDX_VM`, the type of a TDX guest; from 6.16 its level comes from GPAW instead.
 pub const X86_TDX_VM: u32 = 5;
@@ -24,8 +24,8 @@ pub struct ReplayInputs<'a> {
     pub maxphyaddr: Fact<u8>,
     /// `kvm->arch.vm_type`.
     pub vm_type: Option<u32>,
-    /// EAX of leaf 0x80000008, whose bits 23:16 decide for TDX guests.
-    pub address_sizes: Option<u32>,
+    /// The vCPU's CPUID leaves, which decide for TDX guests; `None` if they could not be read.
+    pub cpuid: Option<CpuidLeaves>,
     /// `vcpu->arch.cr4` and `vcpu->arch.efer`, which shadow paging follows.
     pub paging: Option<(u64, u64)>,
 }
@@ -111,7 +111,11 @@ fn guest_width(inputs: &ReplayInputs<'_>, forced: u8) -> Result<u8, Missing> {
                 why: "cpuid_query_maxguestphyaddr is not among its symbols".to_owned(),
             });
         }
-        return Ok(inputs.address_sizes.map_or(0, |eax| eax.to_le_bytes()[2]));
+        let cpuid = inputs.cpuid.ok_or_else(|| Missing {
+            what: "the CPUID of a TDX guest",
+            why: "the vCPU's entries could not be read".to_owned(),
+        })?;
+        return Ok(query_maxguestphyaddr(cpuid.max_leaf, cpuid.address_sizes));
     }
     need("arch.maxphyaddr", &inputs.maxphyaddr)
 }
@@ -133,7 +137,7 @@ mod tests {
             max: Fact::known(5, "test"),
             maxphyaddr: Fact::known(maxphyaddr, "test"),
             vm_type: None,
-            address_sizes: None,
+            cpuid: None,
             paging: None,
         }
     }
@@ -177,16 +181,20 @@ mod tests {
     #[test]
     fn a_tdx_guest_goes_by_gpaw() {
         let behaviour = Behaviour { has_maxguestphyaddr: true, ..Behaviour::default() };
-        let tdx = |address_sizes| ReplayInputs {
+        let tdx = |max_leaf, address_sizes| ReplayInputs {
             vm_type: Some(X86_TDX_VM),
-            address_sizes,
+            cpuid: Some(CpuidLeaves { entries: 2, max_leaf, address_sizes }),
             ..vmx5(&behaviour, 52)
         };
-        assert_eq!(replay(&tdx(Some(0x300034))).unwrap().level, Some(4));
-        assert_eq!(replay(&tdx(Some(0x340034))).unwrap().level, Some(5));
-        assert_eq!(replay(&tdx(None)).unwrap().level, Some(4), "a missing leaf counts as 0");
+        let level = |inputs| replay(&inputs).unwrap().level;
+        assert_eq!(level(tdx(Some(0x80000008), Some(0x300034))), Some(4));
+        assert_eq!(level(tdx(Some(0x80000008), Some(0x340034))), Some(5));
+        assert_eq!(level(tdx(Some(0x80000008), None)), Some(4), "a missing leaf counts as 0");
+        assert_eq!(level(tdx(Some(0x80000007), Some(0x340034))), Some(4), "as does a hidden one");
+        let unread = ReplayInputs { cpuid: None, ..tdx(None, None) };
+        assert!(replay(&unread).is_err(), "what could not be read is not missing");
         let old = Behaviour::default();
-        let inputs = ReplayInputs { behaviour: &old, ..tdx(None) };
+        let inputs = ReplayInputs { behaviour: &old, ..tdx(Some(0x80000008), Some(0x340034)) };
         assert!(replay(&inputs).is_err());
     }
 }

@@ -47,7 +47,10 @@ pub fn expected_levels(
             let level = if la57 { 5 } else { 4 };
             (level, level)
         }),
-        Vendor::Svm => Fact::known((0, 4), "get_max_npt_level of this kernel"),
+        Vendor::Svm if behaviour.has_max_tdp_level => {
+            Fact::known((0, 4), "get_max_npt_level of this kernel")
+        }
+        Vendor::Svm => Fact::unknown("how this kernel sets up NPT levels is not known"),
         Vendor::Other(module) => Fact::unknown(format!("what {module} should set up is not known")),
         Vendor::None => Fact::unknown("no vendor module is loaded"),
     }

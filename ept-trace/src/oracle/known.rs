@@ -1,5 +1,7 @@
 //! What is known at a point of the stream, and which source is believed first.
 
+use ept_trace_common::decision::max_ept_level;
+
 use crate::model::{Behaviour, ConfigureMmu, Decision, EventKind, Fact, KernelFacts, Vendor};
 use crate::oracle::ReplayInputs;
 
@@ -17,7 +19,11 @@ impl Known {
     /// Takes in an observation.
     pub fn learn(&mut self, event: &EventKind) {
         match event {
-            EventKind::Facts(facts) => self.facts = Some((**facts).clone()),
+            EventKind::Facts(facts) => {
+                self.facts = Some((**facts).clone());
+                // Arguments seen before belong to the module before.
+                self.configured = None;
+            }
             EventKind::ConfigureMmu(configured) => self.configured = Some(*configured),
             _ => {}
         }
@@ -56,18 +62,38 @@ impl Known {
                 .or(|| self.fact(|facts| facts.kvm.tdp_enabled.clone())),
             forced: at_decision("tdp_root_level", decision.inputs.tdp_root_level)
                 .or(|| self.argument("tdp_forced_root_level", |args| args.forced_root_level))
-                .or(|| self.fact(|facts| facts.kvm.tdp_root_level.clone())),
+                .or(|| self.fact(|facts| facts.kvm.tdp_root_level.clone()))
+                .or(|| self.none_forced(behaviour)),
             max: at_decision("max_tdp_level", decision.inputs.max_tdp_level)
                 .or(|| self.argument("tdp_max_root_level", |args| args.max_root_level))
-                .or(|| self.fact(|facts| facts.kvm.max_tdp_level.clone())),
+                .or(|| self.fact(|facts| facts.kvm.max_tdp_level.clone()))
+                .or(|| self.level_of_capability(behaviour)),
             maxphyaddr: match decision.maxphyaddr.map(u8::try_from) {
                 Some(Ok(bits)) => Fact::known(bits, "vcpu->arch.maxphyaddr"),
                 Some(Err(_)) => Fact::unknown("vcpu->arch.maxphyaddr is above 255"),
                 None => Fact::unknown("vcpu->arch.maxphyaddr could not be read"),
             },
             vm_type: decision.vm_type,
-            address_sizes: decision.cpuid.and_then(|cpuid| cpuid.address_sizes),
+            cpuid: decision.cpuid,
             paging: decision.cr4.zip(decision.efer),
+        }
+    }
+
+    /// 5.8 has no `max_tdp_level`: `vmx_get_tdp_level` reads the capability at each decision.
+    fn level_of_capability(&self, behaviour: &Behaviour) -> Fact<u8> {
+        if behaviour.is_cached() && *self.vendor() == Vendor::Vmx {
+            self.capability().map(max_ept_level)
+        } else {
+            Fact::unknown("max_tdp_level could not be read")
+        }
+    }
+
+    /// 5.8 forces no level.
+    fn none_forced(&self, behaviour: &Behaviour) -> Fact<u8> {
+        if behaviour.is_cached() && *self.vendor() == Vendor::Vmx {
+            Fact::known(0, "this kernel forces no level")
+        } else {
+            Fact::unknown("tdp_root_level could not be read")
         }
     }
 

@@ -14,8 +14,8 @@
 //!   tdp_root_level, max_tdp_level and tdp_enabled, read from kvm at the decision itself, else
 //!   the arguments of kvm_configure_mmu, else read at start; arch.maxphyaddr. The rule is
 //!   kvm_mmu_get_tdp_level: the forced level if there is one; 4 if at most 5 is possible and
-//!   MAXPHYADDR is not above 48; else the maximum. Level 4 at vCPU creation is right: until its
-//!   CPUID is set, a vCPU has MAXPHYADDR 36.
+//!   MAXPHYADDR is not above 48; else the maximum. A level of 4 at vCPU creation is right
+//!   where nothing is forced: until its CPUID is set, a vCPU has MAXPHYADDR 36.
 //!
 //! What to do
 //!   The evidence names every input. If level and inputs disagree, the level is stale (an MMU
@@ -31,27 +31,36 @@ pub(super) const RULE: Rule =
 fn judge(event: &Event, known: &Known) -> Option<Judgement> {
     match &event.kind {
         EventKind::Decision(decision) => judge_decision(decision, known),
-        EventKind::Root(root) => Some(judge_root(root)),
+        EventKind::Root(root) => judge_root(root, known),
         _ => None,
     }
 }
 
 /// The page that a root is made of has the root's level; with 3 levels, the root is four entries
 /// (`pae_root`) that point to pages of level 2.
-fn judge_root(root: &Root) -> Judgement {
+///
+/// Only pages of that level and above are observed: a page above it is what this can tell. Roots
+/// of L2 (`guest_mode`) and of TDX (`is_mirror`) belong to other MMUs.
+fn judge_root(root: &Root, known: &Known) -> Option<Judgement> {
+    const GUEST_MODE: u32 = 1 << 17;
+    const IS_MIRROR: u32 = 1 << 19;
+    let is_known = matches!(known.vendor(), Vendor::Vmx | Vendor::Svm);
+    if !is_known || root.role & (GUEST_MODE | IS_MIRROR) != 0 {
+        return None;
+    }
     let expected = if root.root_level == 3 { 2 } else { root.root_level };
     let evidence = vec![
         Evidence::new("level of the page", root.level(), "kvmmmu:kvm_mmu_get_page"),
         Evidence::new("level of the root MMU", root.root_level, "the vCPU"),
     ];
     let (level, of_mmu) = (root.level(), root.root_level);
-    if level == expected {
+    Some(if level == expected {
         let message = format!("a root page of level {level}, for a root MMU of level {of_mmu}");
         RULE.says(Verdict::Ok, message, evidence)
     } else {
         let message = format!("a root page has level {level}, the root MMU level {of_mmu}");
         RULE.says(Verdict::Mismatch, message, evidence)
-    }
+    })
 }
 
 fn judge_decision(decision: &Decision, known: &Known) -> Option<Judgement> {
@@ -70,6 +79,10 @@ fn judge_decision(decision: &Decision, known: &Known) -> Option<Judgement> {
     let Some(actual) = decision.after.root_level else {
         return undetermined("the root level could not be read".to_owned());
     };
+    if actual == 0 && decision.before.is_none() {
+        // Seen between decisions: the roles are wiped until the next one.
+        return undetermined("the root MMU was not set up at that moment".to_owned());
+    }
     let evidence = evidence(decision, &inputs, replay.mode);
     let why = reason(replay.branch, &inputs);
     Some(if actual == expected {

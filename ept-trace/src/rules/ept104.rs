@@ -7,7 +7,8 @@
 //!
 //! Why it matters
 //!   Every root level of every guest is chosen from these two. With 5 on hardware that walks 4,
-//!   no guest can be entered; with 4 on hardware that walks 5, guests above 48 bits hang.
+//!   no guest above 48 bits can be entered; with 4 on hardware that walks 5, what such a guest
+//!   has above 48 bits is never mapped.
 //!
 //! Evidence
 //!   VMX: bit 7 of IA32_VMX_EPT_VPID_CAP (MSR 0x48c), else of vmx_capability.ept; nothing is

@@ -52,13 +52,14 @@ fn judge_facts(facts: &KernelFacts, known: &Known) -> Option<Judgement> {
         };
         return Some(RULE.says(Verdict::Undetermined, missing, vec![]));
     };
-    if tdp == vendor {
-        return allowed(vendor_says, name, known);
-    }
     let evidence = vec![
         Evidence::new("tdp_enabled", tdp, tdp_enabled.origin()),
         Evidence::new(name, vendor, vendor_says.origin()),
     ];
+    if tdp == vendor {
+        let agreed = || RULE.says(Verdict::Ok, format!("both are {tdp}"), evidence);
+        return Some(allowed(vendor_says, name, known).unwrap_or_else(agreed));
+    }
     let message = format!("tdp_enabled is {tdp}, {name} is {vendor}");
     Some(RULE.says(Verdict::Mismatch, message, evidence))
 }
@@ -72,7 +73,8 @@ fn allowed(enabled: &Fact<bool>, name: &str, known: &Known) -> Option<Judgement>
         return Some(RULE.says(Verdict::Ok, message, evidence));
     }
     if *known.vendor() != Vendor::Vmx {
-        return Some(RULE.says(Verdict::Ok, format!("{name} is on"), evidence));
+        // NPT has no conditions that could be asked for from here.
+        return None;
     }
     let capability = known.capability();
     let Some(bits) = capability.value() else {

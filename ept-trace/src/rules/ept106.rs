@@ -35,6 +35,8 @@ fn judge(event: &Event, _known: &Known) -> Option<Judgement> {
     else {
         let missing = if kvm.value().is_none() {
             format!("vmx_capability.ept: {}", kvm.origin())
+        } else if offered.value().is_none() {
+            format!("whether EPT is offered (MSR 0x482, 0x48b): {}", offered.origin())
         } else {
             format!("MSR 0x48c: {}", msr.origin())
         };

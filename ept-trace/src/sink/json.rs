@@ -97,6 +97,16 @@ impl<W: Write> Json<W> {
         Self { out }
     }
 
+    fn hooks(&mut self, hooks: &[HookStatus], not_seen: &[String]) -> io::Result<()> {
+        for status in hooks {
+            self.line(&Line::Hook { status })?;
+        }
+        for what in not_seen {
+            self.line(&Line::NotSeen { what })?;
+        }
+        self.out.flush()
+    }
+
     fn line(&mut self, line: &Line<'_>) -> io::Result<()> {
         serde_json::to_writer(&mut self.out, line)?;
         self.out.write_all(b"\n")
@@ -104,16 +114,6 @@ impl<W: Write> Json<W> {
 }
 
 impl<W: Write> Sink for Json<W> {
-    fn begin(&mut self, hooks: &[HookStatus], lost: &[String]) -> io::Result<()> {
-        for status in hooks {
-            self.line(&Line::Hook { status })?;
-        }
-        for what in lost {
-            self.line(&Line::NotSeen { what })?;
-        }
-        self.out.flush()
-    }
-
     fn event(&mut self, judged: &Judged) -> io::Result<()> {
         let time_ns = judged.event.time_ns;
         let verdict = judged.verdict();
@@ -129,6 +129,7 @@ impl<W: Write> Sink for Json<W> {
             rules: rules.clone(),
         };
         let line = match &judged.event.kind {
+            EventKind::Hooks { hooks, not_seen } => return self.hooks(hooks, not_seen),
             EventKind::Facts(facts) => setup("facts", None, Some(&**facts), None),
             EventKind::ConfigureMmu(args) => setup("kvm_configure_mmu", None, None, Some(args)),
             EventKind::HardwareSetup { function } => {

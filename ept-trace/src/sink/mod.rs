@@ -7,7 +7,6 @@ mod text;
 use std::io;
 
 use crate::analysis::{Judged, Summary};
-use crate::model::HookStatus;
 
 pub use json::Json;
 pub use observations::Observations;
@@ -15,13 +14,6 @@ pub use text::Text;
 
 /// A destination of judged observations.
 pub trait Sink {
-    /// The hooks, before anything is observed.
-    ///
-    /// # Errors
-    ///
-    /// If it cannot be written.
-    fn begin(&mut self, hooks: &[HookStatus], lost: &[String]) -> io::Result<()>;
-
     /// An observation.
     ///
     /// # Errors

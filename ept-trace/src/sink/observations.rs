@@ -4,7 +4,6 @@ use std::io::{self, Write};
 
 use super::Sink;
 use crate::analysis::{Judged, Summary};
-use crate::model::HookStatus;
 
 /// One JSON object a line, each a [`crate::model::Event`].
 pub struct Observations<W> {
@@ -19,10 +18,6 @@ impl<W: Write> Observations<W> {
 }
 
 impl<W: Write> Sink for Observations<W> {
-    fn begin(&mut self, _hooks: &[HookStatus], _lost: &[String]) -> io::Result<()> {
-        Ok(())
-    }
-
     fn event(&mut self, judged: &Judged) -> io::Result<()> {
         serde_json::to_writer(&mut self.out, &judged.event)?;
         self.out.write_all(b"\n")

@@ -34,6 +34,19 @@ impl<W: Write> Text<W> {
         format!("\x1b[{colour}m{verdict}\x1b[0m")
     }
 
+    fn hooks(&mut self, hooks: &[HookStatus], not_seen: &[String]) -> io::Result<()> {
+        if self.quiet {
+            return Ok(());
+        }
+        for status in hooks.iter().filter(|status| status.attached) {
+            writeln!(self.out, "attached     {} ({})", status.hook, status.how)?;
+        }
+        for what in not_seen {
+            writeln!(self.out, "not seen     {what}")?;
+        }
+        self.out.flush()
+    }
+
     fn judgement(&mut self, judgement: &Judgement) -> io::Result<()> {
         let Judgement { rule, verdict, message, evidence } = judgement;
         if *verdict == Verdict::Undetermined && !self.told.insert(format!("{rule} {message}")) {
@@ -55,6 +68,7 @@ fn or_unknown<T: ToString>(value: Option<T>) -> String {
 
 fn describe(judged: &Judged) -> String {
     match &judged.event.kind {
+        EventKind::Hooks { hooks, .. } => format!("hooks        {} known", hooks.len()),
         EventKind::Facts(facts) if facts.vendor == Vendor::None => {
             "set-up       no vendor module of KVM is loaded".to_owned()
         }
@@ -103,20 +117,10 @@ fn describe(judged: &Judged) -> String {
 }
 
 impl<W: Write> Sink for Text<W> {
-    fn begin(&mut self, hooks: &[HookStatus], lost: &[String]) -> io::Result<()> {
-        if self.quiet {
-            return Ok(());
-        }
-        for status in hooks.iter().filter(|status| status.attached) {
-            writeln!(self.out, "attached     {} ({})", status.hook, status.how)?;
-        }
-        for what in lost {
-            writeln!(self.out, "not seen     {what}")?;
-        }
-        self.out.flush()
-    }
-
     fn event(&mut self, judged: &Judged) -> io::Result<()> {
+        if let EventKind::Hooks { hooks, not_seen } = &judged.event.kind {
+            return self.hooks(hooks, not_seen);
+        }
         let is_told = matches!(judged.event.kind, EventKind::Loss { .. } | EventKind::Gap { .. });
         let verdict = judged.verdict();
         if self.quiet && verdict == Verdict::Ok && !is_told {

@@ -1,0 +1,218 @@
+//! The hooks of a session: attached one by one, counted, and taken down in the reverse order.
+
+use std::thread::sleep;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use ept_trace_common::abi::{Counters, Hook};
+
+use super::attachment::{Attachment, KprobeEvent, attach};
+use super::counters;
+use super::object::Object;
+use crate::analysis::HookCounts;
+use crate::kernel::{Attach, AttachPlan, Tracefs};
+
+/// How long calls that were entered before detaching have to return: `kvm_init_mmu` does not
+/// sleep.
+const LAST_RETURNS: Duration = Duration::from_millis(5);
+
+/// A hook that is attached, or was.
+#[derive(Debug)]
+struct LiveHook {
+    hook: Hook,
+    name: &'static str,
+    attachment: Option<Attachment>,
+    event: Option<KprobeEvent>,
+    /// Hits that the kernel counted before the program was set on the event.
+    unseen: u64,
+    /// Hits that the kernel counted until the program was taken off.
+    hits: u64,
+    /// Losses that were shown already.
+    shown: u64,
+}
+
+/// The hooks of a session.
+#[derive(Debug, Default)]
+pub(super) struct Hooks {
+    live: Vec<LiveHook>,
+}
+
+impl Hooks {
+    /// Attaches every hook that the plan has chosen and that is not attached yet. One that the
+    /// kernel refuses is put down in the plan as refused; whether enough is left is for the plan
+    /// to say. Tells whether anything was attached.
+    pub(super) fn attach(
+        &mut self,
+        plan: &mut AttachPlan,
+        object: &mut Object,
+        tracefs: &Tracefs,
+    ) -> bool {
+        let mut any = false;
+        let mut order: Vec<_> = plan.hooks.iter_mut().collect();
+        // A return before its entry: a return without an entry is a call that began before us,
+        // an entry without a return would look like a loss.
+        order.sort_by_key(|planned| planned.hook != Hook::InitMmuReturn);
+        for planned in order {
+            let Ok(how) = &planned.attach else { continue };
+            if self.live.iter().any(|live| live.hook == planned.hook) {
+                continue;
+            }
+            match attach_one(planned.hook, planned.name, how, object, tracefs) {
+                Ok(live) => {
+                    self.live.push(live);
+                    any = true;
+                }
+                Err(err) => planned.attach = Err(format!("{err:#}")),
+            }
+        }
+        any
+    }
+
+    /// Takes the programs off, the last one first, so that the entry of `kvm_init_mmu` goes
+    /// before its return.
+    pub(super) fn detach(&mut self, tracefs: &Tracefs) {
+        for live in self.live.iter_mut().rev() {
+            if live.hook == Hook::InitMmuReturn {
+                sleep(LAST_RETURNS);
+            }
+            // Read while the program still sees every hit, and compared with what it counted
+            // later: so the edge can hide a miss, and never invent one.
+            if let Some(event) = &live.event
+                && let Ok((hits, _)) = event.profile(tracefs)
+            {
+                live.hits = hits;
+            }
+            live.attachment = None;
+        }
+    }
+
+    /// Takes everything down, and leaves nothing in tracefs.
+    pub(super) fn remove(&mut self, tracefs: &Tracefs) {
+        self.detach(tracefs);
+        for mut live in self.live.drain(..).rev() {
+            if let Some(event) = live.event.take() {
+                event.remove(tracefs);
+            }
+        }
+    }
+
+    /// What became of the calls of every hook so far.
+    pub(super) fn counts(&self, object: &Object, tracefs: &Tracefs) -> Result<Vec<HookCounts>> {
+        self.live.iter().map(|live| self.counts_of(live, object, tracefs)).collect()
+    }
+
+    fn counts_of(&self, live: &LiveHook, object: &Object, tracefs: &Tracefs) -> Result<HookCounts> {
+        let counters = counters::read(object, live.hook)?;
+        let is_detached = live.attachment.is_none();
+        let not_run = if is_detached && live.event.is_some() {
+            // What the kernel hit and the program has not seen.
+            live.hits.saturating_sub(live.unseen).saturating_sub(counters.fired)
+        } else {
+            object.program(live.hook).map_or(0, counters::recursion_misses)
+        };
+        let mut missed = not_run;
+        if let Some(event) = &live.event {
+            missed += event.profile(tracefs)?.1;
+        }
+        if live.hook == Hook::InitMmuReturn && is_detached {
+            missed = missed.max(self.missing_returns(&counters, object)?);
+        }
+        Ok(HookCounts {
+            hook: live.name.to_owned(),
+            fired: counters.fired + missed,
+            delivered: counters.delivered,
+            filtered: counters.filtered,
+            dropped: counters.dropped,
+            missed,
+        })
+    }
+
+    /// Calls that were entered and whose return was not seen. Not every kernel counts a return
+    /// that it could not hook, so the two halves are held against each other.
+    fn missing_returns(&self, returns: &Counters, object: &Object) -> Result<u64> {
+        if !self.live.iter().any(|live| live.hook == Hook::InitMmuEntry) {
+            return Ok(0);
+        }
+        let entered = counters::read(object, Hook::InitMmuEntry)?.delivered;
+        Ok(entered.saturating_sub(returns.delivered + returns.dropped))
+    }
+
+    /// `(hook, records)` lost since this was last asked.
+    pub(super) fn losses(
+        &mut self,
+        object: &Object,
+        tracefs: &Tracefs,
+    ) -> Result<Vec<(&'static str, u64)>> {
+        let counts = self.counts(object, tracefs)?;
+        let mut losses = Vec::new();
+        for (live, counts) in self.live.iter_mut().zip(counts) {
+            let records = counts.lost().saturating_sub(live.shown);
+            if records > 0 {
+                live.shown += records;
+                losses.push((live.name, records));
+            }
+        }
+        Ok(losses)
+    }
+}
+
+fn attach_one(
+    hook: Hook,
+    name: &'static str,
+    how: &Attach,
+    object: &mut Object,
+    tracefs: &Tracefs,
+) -> Result<LiveHook> {
+    // The verifier first: a program that it refuses needs no event.
+    object.load(hook)?;
+    let event = match how {
+        Attach::Kprobe { place, at_return, deferred } => {
+            Some(KprobeEvent::create(tracefs, name, place, *at_return, *deferred)?)
+        }
+        Attach::Tracepoint { .. } => None,
+    };
+    let mut live = LiveHook { hook, name, attachment: None, event, unseen: 0, hits: 0, shown: 0 };
+    match set_program(&mut live, how, object, tracefs) {
+        Ok(()) => Ok(live),
+        Err(err) => {
+            if let Some(event) = live.event.take() {
+                event.remove(tracefs);
+            }
+            Err(err)
+        }
+    }
+}
+
+fn set_program(
+    live: &mut LiveHook,
+    how: &Attach,
+    object: &mut Object,
+    tracefs: &Tracefs,
+) -> Result<()> {
+    let id = match (how, &live.event) {
+        (Attach::Tracepoint { category, name }, _) => tracefs.id(category, name)?,
+        (Attach::Kprobe { .. }, Some(event)) => event.id(tracefs)?,
+        (Attach::Kprobe { place, .. }, None) => anyhow::bail!("{place} has no event"),
+    };
+    let program = object.load(live.hook)?;
+    live.attachment = Some(attach(program, id).context("the event does not take the program")?);
+    live.unseen = unseen_hits(live, object, tracefs)?;
+    Ok(())
+}
+
+/// Hits that the kernel has counted and the program has not: those between the making of the
+/// event and the setting of the program. Asked until the two stand still together.
+fn unseen_hits(live: &LiveHook, object: &Object, tracefs: &Tracefs) -> Result<u64> {
+    let Some(event) = &live.event else { return Ok(0) };
+    let mut unseen = 0;
+    for _ in 0..100 {
+        let (before, _) = event.profile(tracefs)?;
+        let fired = counters::read(object, live.hook)?.fired;
+        let (after, _) = event.profile(tracefs)?;
+        unseen = before.saturating_sub(fired);
+        if before == after {
+            break;
+        }
+    }
+    Ok(unseen)
+}

@@ -1,0 +1,90 @@
+//! Modules that come and go, and what has to wait until a new one has been looked at.
+
+use ept_trace_common::abi::ConfigureRecord;
+
+use crate::kernel::{Modules, Presence};
+use crate::model::{Event, EventKind};
+
+/// Looks at the modules without one of them before a load counts as failed.
+const PATIENCE: u32 = 10;
+
+/// What is to be done after a look at the modules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    /// Nothing.
+    None,
+    /// A module is being loaded: wait.
+    Pending,
+    /// The machine has to be read anew.
+    Stale,
+}
+
+/// Keeps track of the modules.
+///
+/// From `hardware_setup` on, what is known of the machine is of the module before. So a decision
+/// waits until the machine was read anew: it is judged on the module that took it, or not at all.
+#[derive(Debug)]
+pub(super) struct Loading {
+    modules: Modules,
+    /// Looks since a vendor module began to load.
+    since: Option<u32>,
+    configured: Vec<ConfigureRecord>,
+    waiting: Vec<Event>,
+}
+
+impl Loading {
+    pub(super) fn new(modules: Modules) -> Self {
+        Self { modules, since: None, configured: Vec::new(), waiting: Vec::new() }
+    }
+
+    /// A vendor module is being loaded.
+    pub(super) fn began(&mut self) {
+        self.since = Some(0);
+    }
+
+    /// It calls `kvm_configure_mmu`; what the arguments mean is known when kvm was looked at.
+    pub(super) fn configured(&mut self, record: ConfigureRecord) {
+        self.began();
+        self.configured.push(record);
+    }
+
+    /// Passes an event on, unless it has to wait.
+    pub(super) fn pass(&mut self, event: Event) -> Option<Event> {
+        let is_about_a_guest = matches!(event.kind, EventKind::Decision(_) | EventKind::Root(_));
+        if self.since.is_some() && is_about_a_guest {
+            self.waiting.push(event);
+            return None;
+        }
+        Some(event)
+    }
+
+    /// Looks at the modules.
+    pub(super) fn look(&mut self) -> Change {
+        let modules = Modules::read();
+        let changed = modules != self.modules;
+        let in_transit = modules.vendor.1 == Presence::InTransit;
+        let is_live = modules.vendor_is_live();
+        self.modules = modules;
+        match &mut self.since {
+            Some(_) if in_transit => Change::Pending,
+            Some(looks) if !is_live && *looks < PATIENCE => {
+                *looks += 1;
+                Change::Pending
+            }
+            Some(_) => Change::Stale,
+            None if changed => Change::Stale,
+            None => Change::None,
+        }
+    }
+
+    /// Whether the modules are still those that were last looked at.
+    pub(super) fn is_unchanged(&self) -> bool {
+        Modules::read() == self.modules
+    }
+
+    /// The machine was read anew: gives back what has waited.
+    pub(super) fn settled(&mut self) -> (Vec<ConfigureRecord>, Vec<Event>) {
+        self.since = None;
+        (std::mem::take(&mut self.configured), std::mem::take(&mut self.waiting))
+    }
+}
