@@ -28,13 +28,22 @@ pub(super) struct Loading {
     modules: Modules,
     /// Looks since a vendor module began to load.
     since: Option<u32>,
-    configured: Vec<ConfigureRecord>,
-    waiting: Vec<Event>,
+    waiting: Vec<Waiting>,
+}
+
+/// What waits, in the order of time: between two loads that were read as one, the call of
+/// `kvm_configure_mmu` tells which decisions belong to which.
+#[derive(Debug)]
+pub(super) enum Waiting {
+    /// What its arguments mean is known when kvm was looked at.
+    Configure(ConfigureRecord),
+    /// A decision, or a root.
+    Event(Event),
 }
 
 impl Loading {
     pub(super) fn new(modules: Modules) -> Self {
-        Self { modules, since: None, configured: Vec::new(), waiting: Vec::new() }
+        Self { modules, since: None, waiting: Vec::new() }
     }
 
     /// A vendor module is being loaded.
@@ -42,17 +51,17 @@ impl Loading {
         self.since = Some(0);
     }
 
-    /// It calls `kvm_configure_mmu`; what the arguments mean is known when kvm was looked at.
+    /// It calls `kvm_configure_mmu`.
     pub(super) fn configured(&mut self, record: ConfigureRecord) {
         self.began();
-        self.configured.push(record);
+        self.waiting.push(Waiting::Configure(record));
     }
 
     /// Passes an event on, unless it has to wait.
     pub(super) fn pass(&mut self, event: Event) -> Option<Event> {
         let is_about_a_guest = matches!(event.kind, EventKind::Decision(_) | EventKind::Root(_));
         if self.since.is_some() && is_about_a_guest {
-            self.waiting.push(event);
+            self.waiting.push(Waiting::Event(event));
             return None;
         }
         Some(event)
@@ -83,8 +92,8 @@ impl Loading {
     }
 
     /// The machine was read anew: gives back what has waited.
-    pub(super) fn settled(&mut self) -> (Vec<ConfigureRecord>, Vec<Event>) {
+    pub(super) fn settled(&mut self) -> Vec<Waiting> {
         self.since = None;
-        (std::mem::take(&mut self.configured), std::mem::take(&mut self.waiting))
+        std::mem::take(&mut self.waiting)
     }
 }

@@ -14,7 +14,7 @@ use super::attachment::remove_stale;
 use super::decode::{Decoder, Record, configure_mmu, time_of};
 use super::hooks::Hooks;
 use super::janitor::Janitor;
-use super::loading::{Change, Loading};
+use super::loading::{Change, Loading, Waiting};
 use super::object::Object;
 use crate::analysis::HookCounts;
 use crate::kernel::{Attach, AttachPlan, Host, Tracefs};
@@ -203,6 +203,9 @@ impl Session {
         let mut events = Vec::new();
         if self.host.layout.fields == self.fields {
             self.object.set_variables(self.host.variables())?;
+            if !self.loading.is_unchanged() {
+                self.object.set_variables(Variables::default())?;
+            }
         } else {
             self.hooks.detach(&self.tracefs);
             let reason = "kvm was loaded again with other structures: nothing is captured until \
@@ -216,12 +219,11 @@ impl Session {
             events.push(now(self.plan.event()));
         }
         events.push(now(EventKind::Facts(Box::new(self.host.facts.clone()))));
-        let (configured, waiting) = self.loading.settled();
-        for record in configured {
-            let behaviour = &self.host.facts.behaviour;
-            events.push(configure_mmu(&record, &self.host.layout, behaviour));
-        }
-        events.extend(waiting);
+        let behaviour = &self.host.facts.behaviour;
+        events.extend(self.loading.settled().into_iter().map(|waiting| match waiting {
+            Waiting::Configure(record) => configure_mmu(&record, &self.host.layout, behaviour),
+            Waiting::Event(event) => event,
+        }));
         Ok(events)
     }
 
