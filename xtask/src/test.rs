@@ -25,16 +25,7 @@ pub struct Args {
 /// From the cheapest to the dearest.
 const STEPS: [&[&str]; 5] = [
     &["fmt", "--all", "--check"],
-    &[
-        "clippy",
-        "--workspace",
-        "--all-targets",
-        "--features",
-        "tests/lab",
-        "--",
-        "-D",
-        "warnings",
-    ],
+    &["clippy", "--workspace", "--all-targets", "--features", "tests/lab", "--", "-D", "warnings"],
     &[
         "clippy",
         "-p",
