@@ -74,9 +74,10 @@ fn the_set_up_was_seen_in_the_act_in_every_cell() {
             .collect();
         // NPT has no conditions that could be asked for.
         let expected = match cell.cpu {
-            "vmx" | "vmx5" => &[("EPT104", Verdict::Ok), ("EPT105", Verdict::Ok)][..],
-            _ => &[("EPT104", Verdict::Ok)],
+            "vmx" | "vmx5" => &["EPT104", "EPT105", "EPT107"][..],
+            _ => &["EPT104"],
         };
+        let expected: Vec<_> = expected.iter().map(|rule| (*rule, Verdict::Ok)).collect();
         assert_eq!(rules, expected, "{cell:?}");
     }
 }
@@ -185,6 +186,27 @@ fn a_capability_that_is_not_the_msrs_is_ept106() {
             facts.kvm.vmx_capability_ept = facts.kvm.vmx_capability_ept.map(|copy| copy ^ 1 << 21);
         });
         assert_eq!(mismatched(&judge(events)), BTreeSet::from(["EPT106"]), "{cell:?}");
+    }
+}
+
+#[test]
+fn another_huge_page_level_is_ept107() {
+    for cell in Cell::all().filter(|cell| cell.cpu.starts_with("vmx")) {
+        let mut events = corpus(cell);
+        for event in &mut events {
+            if let EventKind::ConfigureMmu(args) = &mut event.kind {
+                args.huge_page_level = Some(2);
+            }
+        }
+        assert_eq!(mismatched(&judge(events)), BTreeSet::from(["EPT107"]), "{cell:?}");
+    }
+}
+
+#[test]
+fn a_root_that_is_not_direct_is_ept110() {
+    for cell in Cell::all() {
+        let events = with_last_decision(cell, |decision| decision.after.direct = Some(false));
+        assert_eq!(mismatched(&judge(events)), BTreeSet::from(["EPT110"]), "{cell:?}");
     }
 }
 

@@ -289,3 +289,21 @@ fn the_demo_shows_both_levels() {
     let output = xtask().arg("demo").output().expect("xtask can be started");
     assert_eq!(output.status.code(), Some(0), "{}", tests::text(&output));
 }
+
+#[test]
+fn a_panic_and_a_hang_are_told_from_a_failure() {
+    let panicked = lab("panic", SVM, "sleep 1; echo c > /proc/sysrq-trigger");
+    assert_eq!(panicked.code, Some(2), "{}", panicked.output);
+    assert!(panicked.output.contains("sysrq"), "with the console's end: {}", panicked.output);
+
+    let hung = xtask()
+        .args(["lab", "--cpu", "svm", "--kernel", "6.12", "--timeout", "30"])
+        .args(["--", "sleep", "1000"])
+        .output()
+        .expect("xtask can be started");
+    assert_eq!(hung.status.code(), Some(2), "{}", tests::text(&hung));
+    assert!(tests::text(&hung).contains("30 s"), "{}", tests::text(&hung));
+
+    let failed = lab("failed", SVM, "exit 7");
+    assert_eq!(failed.code, Some(7), "{}", failed.output);
+}

@@ -226,3 +226,6 @@ fn tracepoint(hook: Hook, host: &Host, tracefs: &Tracefs) -> Result<Attach, Stri
     }
     Ok(Attach::Tracepoint { category, name })
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,8 @@
 //! Just what is needed to find a member by its path, and the parameters of a function. Layout
 //! of the format: Documentation/bpf/btf.rst.
 
+use std::collections::HashSet;
+
 use ept_trace_common::abi::Field;
 use memchr::memmem;
 
@@ -27,8 +29,11 @@ const KIND_DECL_TAG: u32 = 17;
 const KIND_TYPE_TAG: u32 = 18;
 const KIND_ENUM64: u32 = 19;
 
-/// Types nested deeper than this are refused: no kernel structure is, a broken file may be.
-const MAX_DEPTH: usize = 16;
+/// Longer chains of modifiers are refused: no kernel has them, a broken file may.
+const MAX_MODIFIERS: usize = 16;
+
+/// Structures with more anonymous ones inside are refused: likewise.
+const MAX_ANONYMOUS: usize = 1000;
 
 /// Why BTF did not answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -59,17 +64,22 @@ impl Piece {
         let mut pattern = vec![0];
         pattern.extend(name.as_bytes());
         pattern.push(0);
-        let at = memmem::find(&self.strings, &pattern)?;
-        Some(u32::try_from(at).ok()? + 1 + self.first_string)
+        // The first string of a module has nothing before it; vmlinux begins with an empty one.
+        let at = if self.strings.starts_with(&pattern[1..]) {
+            0
+        } else {
+            memmem::find(&self.strings, &pattern)? + 1
+        };
+        u32::try_from(at).ok()?.checked_add(self.first_string)
     }
 }
 
-/// The types of a kernel: vmlinux, and any number of modules on top.
+/// The types of a kernel: vmlinux, and a module on top.
 pub struct Btf {
     pieces: Vec<Piece>,
     /// By type id: piece and offset in it. Id 0 is `void`.
     index: Vec<(u32, u32)>,
-    /// Ids below this belong to vmlinux; those of a module start here, whichever module it is.
+    /// Ids below this belong to vmlinux; those of the module start here.
     base_types: usize,
     base_strings: u32,
 }
@@ -110,18 +120,20 @@ impl Btf {
         Ok(btf)
     }
 
-    /// Puts a module's split BTF on top.
+    /// Puts a module's split BTF on top, in the place of one that was there: the types of every
+    /// module are numbered from the same number on.
     ///
     /// # Errors
     ///
     /// [`BtfError::Malformed`]; the types of vmlinux stay usable.
     pub fn add_module(&mut self, module: &[u8]) -> Result<(), BtfError> {
-        let added = self.add(module);
-        if added.is_err() {
-            self.pieces.truncate(1);
-            self.index.truncate(self.base_types);
-        }
-        added
+        self.remove_module();
+        self.add(module).inspect_err(|_| self.remove_module())
+    }
+
+    fn remove_module(&mut self) {
+        self.pieces.truncate(1);
+        self.index.truncate(self.base_types);
     }
 
     fn add(&mut self, data: &[u8]) -> Result<(), BtfError> {
@@ -205,6 +217,13 @@ impl Btf {
             .filter(move |ty| kinds.contains(&ty.kind) && offsets.contains(&ty.name))
     }
 
+    /// The structures of this name; the module's alone, if it has any.
+    fn newest(&self, structure: &str) -> impl Iterator<Item = Type> {
+        let types: Vec<_> = self.named(&[KIND_STRUCT, KIND_UNION], structure).collect();
+        let newest = types.iter().map(|ty| ty.piece).max();
+        types.into_iter().filter(move |ty| Some(ty.piece) == newest)
+    }
+
     /// Whether there is a structure of this name.
     pub fn has_struct(&self, name: &str) -> bool {
         self.named(&[KIND_STRUCT, KIND_UNION], name).next().is_some()
@@ -220,12 +239,7 @@ impl Btf {
     /// [`BtfError::NotFound`], or [`BtfError::Ambiguous`] where two structures of that name have
     /// the member at different places.
     pub fn field(&self, structure: &str, path: &str) -> Result<Field, BtfError> {
-        let types: Vec<_> = self.named(&[KIND_STRUCT, KIND_UNION], structure).collect();
-        let newest = types.iter().map(|ty| ty.piece).max();
-        let mut places = types
-            .into_iter()
-            .filter(|ty| Some(ty.piece) == newest)
-            .map(|ty| self.resolve(ty, path));
+        let mut places = self.newest(structure).map(|ty| self.resolve(ty, path));
         let Some(Some(first)) = places.next() else {
             return Err(BtfError::NotFound(format!("member {structure}.{path}")));
         };
@@ -242,7 +256,7 @@ impl Btf {
             if let Some(Found { type_id, .. }) = found {
                 ty = self.skip_modifiers(type_id)?;
             }
-            let member = self.member(ty, name, 0)?;
+            let member = self.member(ty, name, &mut HashSet::new())?;
             bit = member.bit.checked_add(bit)?;
             found = Some(member);
         }
@@ -250,9 +264,11 @@ impl Btf {
         self.place(bit, width, type_id)
     }
 
-    /// Finds a member by name, looking into anonymous members too.
-    fn member(&self, ty: Type, name: &str, depth: usize) -> Option<Found> {
-        if !matches!(ty.kind, KIND_STRUCT | KIND_UNION) || depth > MAX_DEPTH {
+    /// Finds a member by name, looking into anonymous members too: once into each type, so that
+    /// a broken file cannot keep us.
+    fn member(&self, ty: Type, name: &str, seen: &mut HashSet<(usize, usize)>) -> Option<Found> {
+        let is_composite = matches!(ty.kind, KIND_STRUCT | KIND_UNION);
+        if !is_composite || seen.len() > MAX_ANONYMOUS || !seen.insert((ty.piece, ty.at)) {
             return None;
         }
         for number in 0..ty.vlen {
@@ -268,7 +284,7 @@ impl Btf {
             }
             if member_name.is_empty()
                 && let Some(inner) = self.skip_modifiers(type_id)
-                && let Some(found) = self.member(inner, name, depth + 1)
+                && let Some(found) = self.member(inner, name, seen)
             {
                 return Some(Found { bit: found.bit.checked_add(bit)?, ..found });
             }
@@ -277,7 +293,7 @@ impl Btf {
     }
 
     fn skip_modifiers(&self, mut id: u32) -> Option<Type> {
-        for _ in 0..MAX_DEPTH {
+        for _ in 0..MAX_MODIFIERS {
             let ty = self.type_of(id)?;
             match ty.kind {
                 KIND_TYPEDEF | KIND_VOLATILE | KIND_CONST | KIND_RESTRICT | KIND_TYPE_TAG => {
@@ -317,11 +333,11 @@ impl Btf {
 
     /// Whether a member is a pointer.
     pub fn is_pointer(&self, structure: &str, member: &str) -> bool {
-        self.named(&[KIND_STRUCT], structure).any(|ty| {
+        self.newest(structure).any(|ty| {
             let mut found = None;
             let mut ty = Some(ty);
             for name in member.split('.') {
-                found = ty.and_then(|ty| self.member(ty, name, 0));
+                found = ty.and_then(|ty| self.member(ty, name, &mut HashSet::new()));
                 ty = found.as_ref().and_then(|found| self.skip_modifiers(found.type_id));
             }
             found.is_some() && ty.is_some_and(|ty| ty.kind == KIND_PTR)
@@ -354,3 +370,6 @@ fn trailer(ty: &Type) -> Option<usize> {
         _ => return None,
     })
 }
+
+#[cfg(test)]
+mod tests;

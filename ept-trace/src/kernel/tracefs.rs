@@ -36,6 +36,12 @@ impl Tracefs {
         Ok(Self { root, _mount: Some(mount) })
     }
 
+    /// A directory that looks like one.
+    #[cfg(test)]
+    pub(crate) fn at(root: PathBuf) -> Self {
+        Self { root, _mount: None }
+    }
+
     /// Whether kprobe events can be made here.
     pub fn has_kprobes(&self) -> bool {
         self.kprobe_events().exists()

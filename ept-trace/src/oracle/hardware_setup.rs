@@ -30,6 +30,18 @@ pub fn may_enable_ept(capability: u64) -> Result<(), Vec<EptCondition>> {
     if failed.is_empty() { Ok(()) } else { Err(failed) }
 }
 
+/// The largest page level that `hardware_setup` of VMX hands to kvm: 3 for 1 GiB (bit 17), 2 for
+/// 2 MiB (bit 16), else 1.
+pub fn ept_huge_page_level(capability: u64) -> u8 {
+    if capability & (1 << 17) != 0 {
+        3
+    } else if capability & (1 << 16) != 0 {
+        2
+    } else {
+        1
+    }
+}
+
 /// `(tdp_root_level, max_tdp_level)` that the vendor should have handed to kvm.
 ///
 /// VMX: nothing forced, and the maximum from bit 7 of the capability (`vmx_get_max_ept_level`).
@@ -61,6 +73,14 @@ mod tests {
     use super::*;
 
     const ALL: u64 = 1 << 6 | 1 << 14 | 1 << 26;
+
+    #[test]
+    fn the_largest_page_follows_its_bits() {
+        let level = |bits: &[u8]| {
+            ept_huge_page_level(bits.iter().fold(0, |capability, bit| capability | 1 << bit))
+        };
+        assert_eq!([level(&[]), level(&[16]), level(&[17]), level(&[16, 17])], [1, 2, 3, 3]);
+    }
 
     #[test]
     fn each_condition_counts() {

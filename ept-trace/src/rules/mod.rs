@@ -8,6 +8,8 @@ mod ept103;
 mod ept104;
 mod ept105;
 mod ept106;
+mod ept107;
+mod ept110;
 
 use crate::model::{Event, Evidence, Judgement, Verdict};
 use crate::oracle::Known;
@@ -25,7 +27,15 @@ pub struct Rule {
 }
 
 /// All rules, by id.
-pub const RULES: &[Rule] = &[ept101::RULE, ept103::RULE, ept104::RULE, ept105::RULE, ept106::RULE];
+pub const RULES: &[Rule] = &[
+    ept101::RULE,
+    ept103::RULE,
+    ept104::RULE,
+    ept105::RULE,
+    ept106::RULE,
+    ept107::RULE,
+    ept110::RULE,
+];
 
 impl Rule {
     /// The rule with this id, in either case.

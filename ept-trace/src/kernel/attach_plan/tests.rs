@@ -1,0 +1,309 @@
+use std::fs;
+use std::path::PathBuf;
+use std::process;
+
+use super::*;
+use crate::kernel::{Btf, Layout, Modules, Symbols};
+use crate::model::{Behaviour, Fact, Hardware, KernelFacts, KvmState};
+
+/// A directory that looks like tracefs; gone when dropped.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new(test: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("ept-trace-plan-{test}-{}", process::id()));
+        let _ = fs::remove_dir_all(&path);
+        fs::create_dir_all(path.join("events")).unwrap();
+        Self(path)
+    }
+
+    fn kprobes(self) -> Self {
+        fs::write(self.0.join("kprobe_events"), "").unwrap();
+        self
+    }
+
+    fn event(self, category: &str, name: &str, fields: &[&str]) -> Self {
+        let event = self.0.join("events").join(category).join(name);
+        fs::create_dir_all(&event).unwrap();
+        let mut format = format!("name: {name}\nID: 1\nformat:\n");
+        for (number, field) in fields.iter().enumerate() {
+            format.push_str(&format!(
+                "\tfield:unsigned long {field};\toffset:{};\tsize:8;\tsigned:0;\n",
+                16 + number * 8
+            ));
+        }
+        fs::write(event.join("format"), format).unwrap();
+        self
+    }
+
+    fn tracepoints(self) -> Self {
+        self.event("syscalls", "sys_enter_ioctl", &["fd", "cmd", "arg"])
+            .event("syscalls", "sys_exit_ioctl", &["ret"])
+            .event("kvmmmu", "kvm_mmu_get_page", &["gfn", "role"])
+    }
+
+    fn tracefs(&self) -> Tracefs {
+        Tracefs::at(self.0.clone())
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+const FUNCTIONS: &str = "\
+ffffffffc0a01000 T kvm_init_mmu\t[kvm]\n\
+ffffffffc0a02000 T kvm_configure_mmu\t[kvm]\n\
+ffffffffc0a03000 T kvm_arch_destroy_vm\t[kvm]\n";
+
+const INIT_TDP: &str = "ffffffffc0a04000 t init_kvm_tdp_mmu\t[kvm]\n";
+
+/// A machine with kvm loaded and every member in its place.
+fn host(symbols: &str, vendor: Vendor, presence: Presence) -> Host {
+    let mut modules = Modules::read();
+    modules.kvm = Presence::Loaded;
+    modules.vendor = (vendor.clone(), presence);
+    // BTF without a type: nothing is found, and what is missing is taken back.
+    let mut empty = [0; 25];
+    empty[..2].copy_from_slice(&[0x9f, 0xeb]);
+    (empty[4], empty[20]) = (24, 1);
+    let mut layout = Layout::resolve(&Btf::parse(&empty).unwrap());
+    layout.missing.clear();
+    layout.missing_files.clear();
+    let facts = KernelFacts {
+        release: String::new(),
+        vendor,
+        behaviour: Behaviour::default(),
+        hardware: Hardware {
+            ept_vpid_cap: Fact::unknown(""),
+            offers_ept: Fact::unknown(""),
+            host_la57: Fact::unknown(""),
+        },
+        kvm: KvmState {
+            tdp_enabled: Fact::unknown(""),
+            max_tdp_level: Fact::unknown(""),
+            tdp_root_level: Fact::unknown(""),
+            enable_ept: Fact::unknown(""),
+            vmx_capability_ept: Fact::unknown(""),
+            npt_enabled: Fact::unknown(""),
+        },
+    };
+    Host { modules, symbols: Symbols::parse(symbols), layout, facts }
+}
+
+fn intel(symbols: &str) -> Host {
+    host(symbols, Vendor::Vmx, Presence::Loaded)
+}
+
+/// How a hook is attached, or why not, in the plan's own words.
+fn told(plan: &AttachPlan, hook: Hook) -> Result<String, String> {
+    let planned = plan.hooks.iter().find(|planned| planned.hook == hook).unwrap();
+    planned.attach.as_ref().map(ToString::to_string).map_err(Clone::clone)
+}
+
+fn refused(plan: &AttachPlan, hook: Hook) -> String {
+    told(plan, hook).unwrap_err()
+}
+
+fn names(plan: &AttachPlan) -> Vec<&'static str> {
+    plan.chosen().map(|(planned, _)| planned.name).collect()
+}
+
+#[test]
+fn kprobes_are_chosen_where_they_can_be() {
+    let directory = Directory::new("kprobes").kprobes().tracepoints();
+    let plan = AttachPlan::new(&intel(FUNCTIONS), &directory.tracefs(), true);
+    assert_eq!(plan.hooks.iter().map(|planned| planned.hook).collect::<Vec<_>>(), Hook::ALL);
+    let ok = |text: &str| Ok(text.to_owned());
+    assert_eq!(told(&plan, Hook::InitMmuEntry), ok("kprobe kvm:kvm_init_mmu"));
+    assert_eq!(told(&plan, Hook::InitMmuReturn), ok("kretprobe kvm:kvm_init_mmu"));
+    assert_eq!(told(&plan, Hook::ConfigureMmu), ok("kprobe kvm:kvm_configure_mmu"));
+    assert_eq!(told(&plan, Hook::DestroyVm), ok("kprobe kvm:kvm_arch_destroy_vm"));
+    for tracepoint in [Hook::IoctlEnter, Hook::IoctlExit, Hook::GetPage] {
+        assert_eq!(refused(&plan, tracepoint), "not needed: kvm_init_mmu shows every decision");
+    }
+    assert_eq!(plan.lost, Vec::<String>::new());
+    assert_eq!(plan.sees_decisions(), Ok(()));
+}
+
+#[test]
+fn a_built_in_function_is_named_without_a_module() {
+    let directory = Directory::new("built-in").kprobes();
+    let mut host = intel("ffffffff812e06c0 T kvm_init_mmu\n");
+    host.modules.kvm = Presence::BuiltIn;
+    let plan = AttachPlan::new(&host, &directory.tracefs(), true);
+    assert_eq!(told(&plan, Hook::InitMmuEntry), Ok("kprobe kvm_init_mmu".to_owned()));
+}
+
+#[test]
+fn init_kvm_tdp_mmu_is_hooked_where_it_is_not_inlined() {
+    let directory = Directory::new("inlined").kprobes();
+    let with = intel(&format!("{FUNCTIONS}{INIT_TDP}"));
+    let plan = AttachPlan::new(&with, &directory.tracefs(), true);
+    assert_eq!(told(&plan, Hook::InitTdpMmu), Ok("kprobe kvm:init_kvm_tdp_mmu".to_owned()));
+    let plan = AttachPlan::new(&intel(FUNCTIONS), &directory.tracefs(), true);
+    assert_eq!(refused(&plan, Hook::InitTdpMmu), "inlined by the compiler: no such symbol");
+    assert_eq!(plan.sees_decisions(), Ok(()), "it is not needed");
+}
+
+#[test]
+fn everything_waits_for_a_kvm_that_is_not_loaded() {
+    let directory = Directory::new("absent").kprobes();
+    let mut host = host("", Vendor::None, Presence::Absent);
+    host.modules.kvm = Presence::Absent;
+    let plan = AttachPlan::new(&host, &directory.tracefs(), true);
+    let waits = Ok("kprobe kvm:kvm_init_mmu, waits for the module".to_owned());
+    assert_eq!(told(&plan, Hook::InitMmuEntry), waits);
+    assert_eq!(refused(&plan, Hook::InitTdpMmu), "kvm is not loaded", "it may be inlined");
+    assert_eq!(plan.sees_decisions(), Ok(()));
+}
+
+#[test]
+fn an_unknown_kvm_init_mmu_is_refused_and_both_reasons_are_told() {
+    let directory = Directory::new("unknown").kprobes();
+    let symbols = FUNCTIONS.replace("kvm_init_mmu", "renamed");
+    let plan = AttachPlan::new(&intel(&symbols), &directory.tracefs(), true);
+    let EventKind::Hooks { hooks, not_seen } = plan.event() else { panic!("not hooks") };
+    assert_eq!(hooks[0].hook, "kvm_init_mmu");
+    assert!(!hooks[0].attached);
+    assert_eq!(hooks[0].how, "no such symbol in /proc/kallsyms, or several");
+    assert!(not_seen[0].starts_with("kvm_init_mmu cannot be hooked: no such symbol"));
+    assert_eq!(names(&plan), ["kvm_configure_mmu", "kvm_arch_destroy_vm"], "what else there is");
+    assert_eq!(
+        plan.sees_decisions().unwrap_err(),
+        "kvm_init_mmu: no such symbol in /proc/kallsyms, or several; \
+         tracepoints: this kernel has no tracepoint syscalls:sys_enter_ioctl"
+    );
+}
+
+#[test]
+fn tracepoints_stand_in_for_an_unknown_kvm_init_mmu() {
+    let directory = Directory::new("stand-in").kprobes().tracepoints();
+    let symbols = FUNCTIONS.replace("kvm_init_mmu", "renamed");
+    let plan = AttachPlan::new(&intel(&symbols), &directory.tracefs(), true);
+    let chosen = [
+        "kvm_configure_mmu",
+        "sys_enter_ioctl",
+        "sys_exit_ioctl",
+        "kvm_mmu_get_page",
+        "kvm_arch_destroy_vm",
+    ];
+    assert_eq!(names(&plan), chosen);
+    assert_eq!(plan.sees_decisions(), Ok(()));
+    assert_eq!(plan.lost.len(), 2, "hardware_setup is seen as ever: {:?}", plan.lost);
+}
+
+#[test]
+fn several_symbols_of_one_name_are_refused() {
+    let directory = Directory::new("several").kprobes();
+    let symbols = format!("{FUNCTIONS}ffffffff812e06c0 t kvm_configure_mmu\n");
+    let plan = AttachPlan::new(&intel(&symbols), &directory.tracefs(), true);
+    let why = "no such symbol in /proc/kallsyms, or several";
+    assert_eq!(refused(&plan, Hook::ConfigureMmu), why);
+    assert_eq!(plan.sees_decisions(), Ok(()));
+}
+
+#[test]
+fn hardware_setup_is_hooked_before_its_module_comes_and_not_after() {
+    let directory = Directory::new("setup").kprobes();
+    let setups = [Hook::HardwareSetup, Hook::VmxHardwareSetup, Hook::SvmHardwareSetup];
+    let plan = |vendor, presence| {
+        let host = host(FUNCTIONS, vendor, presence);
+        AttachPlan::new(&host, &directory.tracefs(), true)
+    };
+    let none = plan(Vendor::None, Presence::Absent);
+    let another = plan(Vendor::Other("kvm_zhaoxin".to_owned()), Presence::Loaded);
+    let waits = |place: &str| Ok(format!("kprobe {place}, waits for the module"));
+    for plan in [none, another] {
+        assert_eq!(told(&plan, setups[0]), waits("kvm_intel:hardware_setup"));
+        assert_eq!(told(&plan, setups[1]), waits("kvm_intel:vmx_hardware_setup"));
+        assert_eq!(told(&plan, setups[2]), waits("kvm_amd:svm_hardware_setup"));
+    }
+    let loaded = plan(Vendor::Vmx, Presence::Loaded);
+    let built_in = plan(Vendor::Svm, Presence::BuiltIn);
+    for hook in setups {
+        assert_eq!(
+            refused(&loaded, hook),
+            "kvm_intel is loaded, and its hardware_setup has run: seen when it is loaded again"
+        );
+        assert_eq!(refused(&built_in, hook), "kvm_amd is built in, and its hardware_setup has run");
+    }
+}
+
+/// The plan sees decisions by tracepoints alone, and tells that it does and why.
+fn assert_tracepoints_alone(plan: &AttachPlan, why: &str) {
+    assert_eq!(names(plan), ["sys_enter_ioctl", "sys_exit_ioctl", "kvm_mmu_get_page"]);
+    let enter = Ok("tracepoint syscalls:sys_enter_ioctl".to_owned());
+    assert_eq!(told(plan, Hook::IoctlEnter), enter);
+    let page = Ok("tracepoint kvmmmu:kvm_mmu_get_page".to_owned());
+    assert_eq!(told(plan, Hook::GetPage), page);
+    for planned in plan.hooks.iter().filter(|planned| planned.attach.is_err()) {
+        assert_eq!(planned.attach, Err(why.to_owned()), "{}", planned.name);
+    }
+    let lost = [
+        &*format!("no function can be hooked: {why}"),
+        "a vCPU is seen when its CPUID is set and when it is run, not at each decision: \
+         what changes in between is not seen",
+        "hardware_setup and kvm_configure_mmu are not seen",
+    ];
+    assert_eq!(plan.lost, lost);
+    assert_eq!(plan.sees_decisions(), Ok(()));
+}
+
+#[test]
+fn without_kprobes_tracepoints_are_chosen_and_the_loss_is_told() {
+    let directory = Directory::new("no-kprobes").tracepoints();
+    let plan = AttachPlan::new(&intel(FUNCTIONS), &directory.tracefs(), true);
+    assert_tracepoints_alone(&plan, "this kernel has no kprobe events (CONFIG_KPROBE_EVENTS)");
+}
+
+#[test]
+fn tracepoints_alone_are_chosen_where_asked_for() {
+    let directory = Directory::new("asked").kprobes().tracepoints();
+    let plan = AttachPlan::new(&intel(FUNCTIONS), &directory.tracefs(), false);
+    assert_tracepoints_alone(&plan, "--tracepoints asks for tracepoints alone");
+}
+
+#[test]
+fn a_tracepoint_without_an_expected_field_is_refused() {
+    let directory = Directory::new("format")
+        .tracepoints()
+        .event("kvmmmu", "kvm_mmu_get_page", &["gfn", "level"])
+        .event("syscalls", "sys_exit_ioctl", &["result"]);
+    let plan = AttachPlan::new(&intel(FUNCTIONS), &directory.tracefs(), true);
+    let why = |event: &str| format!("the format of {event} is not as expected");
+    assert_eq!(refused(&plan, Hook::GetPage), why("kvmmmu:kvm_mmu_get_page"));
+    assert_eq!(refused(&plan, Hook::IoctlExit), why("syscalls:sys_exit_ioctl"));
+    assert_eq!(names(&plan), ["sys_enter_ioctl"]);
+    assert_eq!(
+        plan.sees_decisions().unwrap_err(),
+        "kvm_init_mmu: this kernel has no kprobe events (CONFIG_KPROBE_EVENTS); \
+         tracepoints: the format of syscalls:sys_exit_ioctl is not as expected"
+    );
+}
+
+#[test]
+fn missing_members_of_kvm_vcpu_refuse_every_hook() {
+    let directory = Directory::new("members").kprobes().tracepoints();
+    let mut host = intel(FUNCTIONS);
+    host.layout.missing = vec!["no kvm_vcpu.arch.mmu".to_owned(), "no kvm_vcpu.kvm".to_owned()];
+    let plan = AttachPlan::new(&host, &directory.tracefs(), true);
+    assert_eq!(plan.chosen().count(), 0);
+    assert_eq!(
+        plan.sees_decisions().unwrap_err(),
+        "kvm_init_mmu: no kvm_vcpu.arch.mmu; no kvm_vcpu.kvm; tracepoints: no kvm_vcpu.arch.mmu"
+    );
+}
+
+#[test]
+fn missing_members_on_the_way_to_a_file_refuse_tracepoints_alone() {
+    let directory = Directory::new("files").kprobes().tracepoints();
+    let mut host = intel(FUNCTIONS);
+    host.layout.missing_files = vec!["no task_struct.files".to_owned()];
+    assert_eq!(AttachPlan::new(&host, &directory.tracefs(), true).sees_decisions(), Ok(()));
+    let plan = AttachPlan::new(&host, &directory.tracefs(), false);
+    assert_eq!(refused(&plan, Hook::IoctlEnter), "no task_struct.files");
+    assert!(plan.sees_decisions().is_err());
+}
