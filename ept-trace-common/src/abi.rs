@@ -416,6 +416,10 @@ pub struct FileFields {
     pub dentry: Field,
     /// `dentry.d_name.name`.
     pub name: Field,
+    /// `dentry.d_sb`.
+    pub superblock: Field,
+    /// `super_block.s_magic`.
+    pub magic: Field,
 }
 
 /// Places in the raw records of tracepoints, from their `format` files.
@@ -451,5 +455,5 @@ plain! {
     SetupRecord = 24,
     RootRecord = 64,
     VmRecord = 32,
-    Config = 240,
+    Config = 256,
 }

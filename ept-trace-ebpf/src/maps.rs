@@ -43,6 +43,8 @@ static CONFIG: Config = Config {
         private_data: Field::ABSENT,
         dentry: Field::ABSENT,
         name: Field::ABSENT,
+        superblock: Field::ABSENT,
+        magic: Field::ABSENT,
     },
     tracepoints: TracepointFields {
         ioctl_fd: Field::ABSENT,

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::OnceLock;
 
 use anyhow::{Context as _, Result, bail};
 use ept_trace::analysis::{Analysis, Judged};
@@ -92,9 +93,15 @@ pub fn judge(events: Vec<Event>) -> Vec<Judged> {
 ///
 /// If it cannot be built: then no test can run.
 pub fn product() -> PathBuf {
+    static PRODUCT: OnceLock<PathBuf> = OnceLock::new();
+    PRODUCT.get_or_init(build).clone()
+}
+
+fn build() -> PathBuf {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let built = Command::new(cargo)
         .args(["build", "--quiet", "--package", "ept-trace"])
+        .args(cfg!(not(debug_assertions)).then_some("--release"))
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
         .status()
         .expect("cargo can be started");

@@ -203,6 +203,24 @@ fn another_huge_page_level_is_ept107() {
 }
 
 #[test]
+fn with_ept_off_no_huge_page_level_is_a_mismatch() {
+    // Before 5.17 kvm_intel hands over 0 then, and the capability's level after.
+    for level in [0, 1, 3] {
+        for cell in Cell::all().filter(|cell| cell.cpu.starts_with("vmx")) {
+            let mut events = corpus(cell);
+            events.retain(|event| !matches!(event.kind, EventKind::Decision(_)));
+            for event in &mut events {
+                if let EventKind::ConfigureMmu(args) = &mut event.kind {
+                    args.enable_tdp = false;
+                    args.huge_page_level = Some(level);
+                }
+            }
+            assert_eq!(mismatched(&judge(events)), BTreeSet::new(), "{cell:?}");
+        }
+    }
+}
+
+#[test]
 fn a_root_that_is_not_direct_is_ept110() {
     for cell in Cell::all() {
         let events = with_last_decision(cell, |decision| decision.after.direct = Some(false));

@@ -26,7 +26,14 @@ fn lines(output: &Output) -> Vec<Value> {
 
 /// Whether this user may watch, and guests can be driven.
 fn can_check() -> bool {
-    File::open("/dev/kvm").is_ok() && ept_trace(&["doctor"]).status.code() == CLEAN
+    let doctor = ept_trace(&["doctor"]);
+    let code = doctor.status.code();
+    assert!([CLEAN, CANNOT_RUN].contains(&code), "{}", text(&doctor));
+    let can = code == CLEAN && File::open("/dev/kvm").is_ok();
+    if !can {
+        eprintln!("skipped: KVM cannot be watched here");
+    }
+    can
 }
 
 /// Whether this machine's vendor module is one that can be judged.
@@ -124,6 +131,10 @@ fn without_root_it_cannot_run_and_says_so() {
 }
 
 fn as_nobody(program: &Path, arguments: &[&str]) -> Output {
+    let is_root = Command::new("id").arg("-u").output().is_ok_and(|id| id.stdout == b"0\n");
+    if !is_root {
+        return Command::new(program).args(arguments).output().expect("it can be started");
+    }
     let nobody = ["--reuid", "65534", "--regid", "65534", "--clear-groups"];
     let mut command = Command::new("setpriv");
     command.args(nobody).arg(program).args(arguments);
@@ -151,7 +162,7 @@ fn without_the_right_to_mount_an_unmounted_tracefs_is_named() {
 fn a_reader_that_leaves_ends_it_quietly() {
     let product = product();
     let check = product.to_str().expect("a plain path");
-    let mut runs = vec![(vec!["explain"], CLEAN), (vec!["explain", "EPT103"], CLEAN)];
+    let mut runs = vec![(vec!["explain", "EPT103"], CLEAN)];
     if can_check() {
         // The verdict stands, whoever reads it: check goes on to its end, watch has none left.
         runs.push((vec!["check", "-j"], good_check()));
@@ -164,12 +175,15 @@ fn a_reader_that_leaves_ends_it_quietly() {
             .stderr(Stdio::piped())
             .spawn()
             .expect("ept-trace can be started");
-        let mut first = String::new();
-        BufReader::new(child.stdout.take().expect("piped")).read_line(&mut first).expect("read");
+        let mut reader = BufReader::with_capacity(1, child.stdout.take().expect("piped"));
+        if arguments[0] != "explain" {
+            // One line, and the rest goes nowhere; explain has printed all by then.
+            reader.read_line(&mut String::new()).expect("read");
+        }
+        drop(reader);
         let output = child.wait_with_output().expect("ended");
         assert_eq!(output.status.code(), code, "{arguments:?}: {}", text(&output));
         assert!(!text(&output).contains("panicked"), "{arguments:?}: {}", text(&output));
-        assert!(!first.is_empty());
     }
 }
 

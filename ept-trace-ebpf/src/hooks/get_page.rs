@@ -26,6 +26,10 @@ fn report(record: u64) -> Outcome {
     let Some(call) = (unsafe { IN_IOCTL.get(&bpf_get_current_pid_tgid()) }).copied() else {
         return Outcome::Filtered;
     };
+    if call.vcpu == 0 {
+        // Not an ioctl on a vCPU.
+        return Outcome::Filtered;
+    }
     let fields = &config().fields;
     let places = &config().tracepoints;
     let (Some(role), Some(gfn), Some(vm), Some(root_level)) = (

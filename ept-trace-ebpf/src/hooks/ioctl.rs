@@ -11,10 +11,12 @@ use aya_ebpf::programs::TracePointContext;
 use ept_trace_common::abi::{Hook, MmuState, VmRecord, flag, kind};
 
 use crate::maps::{
-    EVENTS, IN_IOCTL, InFlight, Outcome, REPORTED, Reported, config, count, emit, header, wanted,
+    IN_IOCTL, InFlight, Outcome, REPORTED, Reported, URGENT, config, count, emit, header, wanted,
 };
 use crate::{read, vcpu};
 
+/// `ANON_INODE_FS_MAGIC` of uapi/linux/magic.h.
+const ANON_INODE_FS_MAGIC: u64 = 0x0904_1934;
 /// `_IO(KVMIO, 0x01)`, on `/dev/kvm`; its result is the descriptor of the VM.
 const KVM_CREATE_VM: u32 = 0xae01;
 /// `_IO(KVMIO, 0x41)`, on a VM; its result is the descriptor of the vCPU.
@@ -43,9 +45,8 @@ fn enter(record: u64) -> Outcome {
     let Some(fd) = read::field(record, &fields.ioctl_fd) else { return Outcome::Dropped };
     let vcpu = match cmd {
         KVM_CREATE_VM | KVM_CREATE_VCPU => Some(0),
-        _ => private_data(fd as u32, b"kvm-vcpu"),
+        _ => private_data(fd as u32, b"kvm-vcpu:"),
     };
-    // Other drivers use the same numbers.
     let Some(vcpu) = vcpu else { return Outcome::Filtered };
     let call = InFlight { vcpu, detail: u64::from(cmd), before: MmuState::default() };
     if IN_IOCTL.insert(&bpf_get_current_pid_tgid(), &call, 0).is_err() {
@@ -75,13 +76,13 @@ fn exit(record: u64) -> Outcome {
     };
     match (call.detail as u32, result as i64) {
         (KVM_SET_CPUID2, 0) => report_if_changed(Hook::IoctlExit, call.vcpu),
-        (KVM_CREATE_VM, fd @ 0..) => match private_data(fd as u32, b"kvm-vm\0\0") {
-            Some(vm) => emit(&EVENTS, &VmRecord { header: header(kind::VM, Hook::IoctlExit), vm }),
+        (KVM_CREATE_VM, fd @ 0..) => match private_data(fd as u32, b"kvm-vm\0") {
+            Some(vm) => emit(&URGENT, &VmRecord { header: header(kind::VM, Hook::IoctlExit), vm }),
             None => Outcome::Filtered,
         },
         (KVM_CREATE_VCPU, fd @ 0..) => {
             // The address may have been another vCPU's.
-            if let Some(vcpu) = private_data(fd as u32, b"kvm-vcpu") {
+            if let Some(vcpu) = private_data(fd as u32, b"kvm-vcpu:") {
                 let _ = REPORTED.remove(&vcpu);
             }
             Outcome::Filtered
@@ -108,11 +109,13 @@ fn report_if_changed(hook: Hook, vcpu: u64) -> Outcome {
     outcome
 }
 
-/// What is behind a file descriptor of the current process, if its file has this name.
+/// What is behind a file descriptor of the current process, if its file is an anonymous inode
+/// whose name begins like this: `kvm-vcpu:N`, or `kvm-vm`.
 ///
-/// For an anonymous inode, `kvm-vcpu:N` or `kvm-vm`; the name's first 8 bytes are compared.
+/// Other drivers use the same ioctl numbers, and anybody can give a file that name: only KVM
+/// makes an anonymous inode of it.
 #[inline(always)]
-fn private_data(fd: u32, name: &[u8; 8]) -> Option<u64> {
+fn private_data<const N: usize>(fd: u32, name: &[u8; N]) -> Option<u64> {
     let fields = &config().files;
     // SAFETY: a helper without arguments.
     let task = unsafe { bpf_get_current_task() };
@@ -125,20 +128,15 @@ fn private_data(fd: u32, name: &[u8; 8]) -> Option<u64> {
     // SAFETY: bpf_probe_read_kernel accepts any address.
     let file = unsafe { bpf_probe_read_kernel((array + u64::from(fd) * 8) as *const u64) }.ok()?;
     let dentry = read::field(file, &fields.dentry)?;
-    let text = read::field(dentry, &fields.name)?;
-    // SAFETY: as above.
-    let text = unsafe { bpf_probe_read_kernel(text as *const [u8; 8]) }.ok()?;
-    if u64::from_ne_bytes(text) & significant(name) != u64::from_ne_bytes(*name) {
+    let superblock = read::field(dentry, &fields.superblock)?;
+    if read::field(superblock, &fields.magic)? != ANON_INODE_FS_MAGIC {
         return None;
     }
-    read::field(file, &fields.private_data)
-}
-
-/// The bytes of a name up to and including its first NUL: what comes after is not the name's.
-#[inline(always)]
-const fn significant(name: &[u8; 8]) -> u64 {
-    match name {
-        [_, _, _, _, _, _, 0, _] => 0x00ff_ffff_ffff_ffff,
-        _ => u64::MAX,
+    let text = read::field(dentry, &fields.name)?;
+    // SAFETY: as above.
+    let text = unsafe { bpf_probe_read_kernel(text as *const [u8; N]) }.ok()?;
+    if text != *name {
+        return None;
     }
+    read::field(file, &fields.private_data).filter(|data| *data != 0)
 }

@@ -4,13 +4,13 @@ use aya_ebpf::macros::kprobe;
 use aya_ebpf::programs::ProbeContext;
 use ept_trace_common::abi::{Hook, VmRecord, kind};
 
-use crate::maps::{EVENTS, Outcome, count, emit, header};
+use crate::maps::{Outcome, URGENT, count, emit, header};
 
 /// Entry of `kvm_arch_destroy_vm`.
 #[kprobe]
 pub fn kvm_arch_destroy_vm(ctx: ProbeContext) -> u32 {
     let outcome = match ctx.arg::<u64>(0) {
-        Some(vm) => emit(&EVENTS, &VmRecord { header: header(kind::VM, Hook::DestroyVm), vm }),
+        Some(vm) => emit(&URGENT, &VmRecord { header: header(kind::VM, Hook::DestroyVm), vm }),
         None => Outcome::Dropped,
     };
     count(Hook::DestroyVm, &outcome);

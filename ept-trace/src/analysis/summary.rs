@@ -30,7 +30,7 @@ impl HookCounts {
 
     /// Calls that should have been seen and were not.
     pub fn lost(&self) -> u64 {
-        self.dropped + self.missed
+        self.dropped.saturating_add(self.missed)
     }
 }
 
@@ -59,7 +59,7 @@ impl Summary {
     pub(super) fn count(&mut self, judged: &Judged) {
         match &judged.event.kind {
             EventKind::Decision(_) => self.decisions += 1,
-            EventKind::Loss { records, .. } => self.lost += records,
+            EventKind::Loss { records, .. } => self.lost = self.lost.saturating_add(*records),
             EventKind::Gap { .. } => self.gaps += 1,
             _ => {}
         }

@@ -9,6 +9,7 @@ use anyhow::Result;
 use super::Exit;
 use super::judge::Judge;
 use super::output::OutputArgs;
+use crate::model::{Event, EventKind};
 use crate::source::Observations;
 
 /// The arguments.
@@ -32,7 +33,7 @@ pub(super) fn run(args: &Args) -> Result<Exit> {
     let mut bad_lines = 0_u64;
     for path in &args.files {
         judge.next_machine();
-        let mut events = 0_u64;
+        let mut last = None;
         let name = path.display();
         let input: Box<dyn BufRead> = if path.as_os_str() == "-" {
             Box::new(io::stdin().lock())
@@ -43,8 +44,8 @@ pub(super) fn run(args: &Args) -> Result<Exit> {
         for line in Observations::new(input) {
             match line.map_err(|err| BadInput(format!("{name}: {err}")))? {
                 Ok(event) => {
+                    last = Some((event.time_ns, event.kind == EventKind::End));
                     judge.event(event)?;
-                    events += 1;
                 }
                 Err(bad) => {
                     bad_lines += 1;
@@ -52,8 +53,13 @@ pub(super) fn run(args: &Args) -> Result<Exit> {
                 }
             }
         }
-        if events == 0 {
-            return Err(BadInput(format!("{name}: no observation is in it")).into());
+        match last {
+            None => return Err(BadInput(format!("{name}: no observation is in it")).into()),
+            Some((_, true)) => {}
+            Some((time_ns, false)) => {
+                let reason = "the file was cut off here: its end is missing".to_owned();
+                judge.event(Event { time_ns, kind: EventKind::Gap { reason } })?;
+            }
         }
     }
     judge.finish()?;

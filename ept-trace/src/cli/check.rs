@@ -16,7 +16,7 @@ use super::output::OutputArgs;
 use crate::analysis::Judged;
 use crate::guest::{Ended, Guest, guests, run as run_guest};
 use crate::kernel::{Modules, Presence};
-use crate::live::{CannotRun, Options, Session};
+use crate::live::{CannotRun, Options, Session, preflight};
 use crate::model::{EventKind, Vendor};
 
 /// The arguments.
@@ -53,27 +53,30 @@ pub(super) fn run(args: Args) -> Result<Exit> {
 }
 
 async fn check(args: Args) -> Result<Exit> {
-    let unloaded = if args.reload { Some(unload()?) } else { None };
-    if unloaded.is_none() {
-        open_kvm()?;
-    }
-    let options = Options {
-        tgid: Some(std::process::id()),
-        no_kprobes: args.tracepoints,
-        ..Options::default()
-    };
-    let mut session = Session::start(options)?;
+    // Whatever can fail without touching the machine comes first.
+    preflight()?;
     let mut judge = Judge::new(&args.output);
     if let Some(path) = &args.output_file {
         judge.record_to(path)?;
     }
+    let unloaded = if args.reload {
+        Some(Unloaded::new()?)
+    } else {
+        open_kvm()?;
+        None
+    };
+    let mut session = Session::start(Options {
+        tgid: Some(std::process::id()),
+        no_kprobes: args.tracepoints,
+        ..Options::default()
+    })?;
     for event in session.first_events() {
         judge.event(event)?;
     }
 
     let mut seen = Seen::default();
-    if let Some(module) = unloaded {
-        load(module, &mut session, &mut judge, &mut seen).await?;
+    if let Some(unloaded) = unloaded {
+        load(unloaded, &mut session, &mut judge, &mut seen).await?;
     }
     let guests = guests(&args.maxphyaddr, args.vcpus);
     let patience = Duration::from_secs(args.patience);
@@ -89,12 +92,12 @@ async fn check(args: Args) -> Result<Exit> {
 
 /// Loads the vendor module, and waits until its set-up is over.
 async fn load(
-    module: &str,
+    unloaded: Unloaded,
     session: &mut Session,
     judge: &mut Judge,
     seen: &mut Seen,
 ) -> Result<()> {
-    modprobe(&[module])?;
+    unloaded.load()?;
     let patience = sleep(Duration::from_secs(10));
     tokio::pin!(patience);
     while !seen.set_up {
@@ -204,25 +207,58 @@ fn open_kvm() -> Result<Kvm> {
     })
 }
 
-/// Unloads the vendor module, and says which to load again.
-fn unload() -> Result<&'static str> {
-    let modules = Modules::read();
-    let module = match &modules.vendor {
-        (Vendor::Vmx, Presence::Loaded) => "kvm_intel",
-        (Vendor::Svm, Presence::Loaded) => "kvm_amd",
-        (Vendor::None, _) => {
-            let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").context("/proc/cpuinfo")?;
-            let has = |flag: &str| cpuinfo.split_ascii_whitespace().any(|word| word == flag);
-            return match (has("vmx"), has("svm")) {
-                (true, _) => Ok("kvm_intel"),
-                (_, true) => Ok("kvm_amd"),
-                _ => bail!(CannotRun("this CPU offers neither VMX nor SVM".to_owned())),
-            };
+/// A vendor module that is not loaded; loaded again when dropped, so that no failure leaves the
+/// machine without.
+struct Unloaded {
+    module: &'static str,
+    is_due: bool,
+}
+
+impl Unloaded {
+    /// Unloads the vendor module; if there is none, that of this CPU is taken to be it.
+    fn new() -> Result<Self> {
+        let modules = Modules::read();
+        let module = match &modules.vendor {
+            (Vendor::Vmx, Presence::Loaded) => "kvm_intel",
+            (Vendor::Svm, Presence::Loaded) => "kvm_amd",
+            (Vendor::None, _) => {
+                return Ok(Self { module: vendor_module_of_cpu()?, is_due: false });
+            }
+            (vendor, Presence::BuiltIn) => {
+                bail!(CannotRun(format!("{vendor} cannot be unloaded: it is built in")))
+            }
+            (vendor, Presence::InTransit) => bail!("{vendor} is just being loaded or unloaded"),
+            (vendor, _) => bail!(CannotRun(format!("how to load {vendor} again is not known"))),
+        };
+        modprobe(&["-r", module])?;
+        Ok(Self { module, is_due: true })
+    }
+
+    /// Loads it.
+    fn load(mut self) -> Result<()> {
+        self.is_due = false;
+        modprobe(&[self.module])
+    }
+}
+
+impl Drop for Unloaded {
+    fn drop(&mut self) {
+        if self.is_due
+            && let Err(err) = modprobe(&[self.module])
+        {
+            eprintln!("ept-trace: {} is not loaded: {err:#}", self.module);
         }
-        (vendor, _) => bail!(CannotRun(format!("{vendor} cannot be unloaded: it is built in"))),
-    };
-    modprobe(&["-r", module])?;
-    Ok(module)
+    }
+}
+
+fn vendor_module_of_cpu() -> Result<&'static str> {
+    let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").context("/proc/cpuinfo")?;
+    let has = |flag: &str| cpuinfo.split_ascii_whitespace().any(|word| word == flag);
+    match (has("vmx"), has("svm")) {
+        (true, _) => Ok("kvm_intel"),
+        (_, true) => Ok("kvm_amd"),
+        _ => bail!(CannotRun("this CPU offers neither VMX nor SVM".to_owned())),
+    }
 }
 
 fn modprobe(arguments: &[&str]) -> Result<()> {

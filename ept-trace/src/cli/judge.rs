@@ -77,9 +77,9 @@ impl Judge {
 
 #[cfg(feature = "live")]
 mod live {
-    use std::fs::OpenOptions;
+    use std::fs::{OpenOptions, Permissions};
     use std::io::BufWriter;
-    use std::os::unix::fs::OpenOptionsExt as _;
+    use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
     use std::path::Path;
 
     use anyhow::{Context as _, Result};
@@ -92,9 +92,15 @@ mod live {
         /// Also keeps the observations in a file, which only its owner can read: it tells about
         /// other people's guests.
         pub(in crate::cli) fn record_to(&mut self, path: &Path) -> Result<()> {
+            // As root, in a directory that others write to: no link is followed, and a file that
+            // was there is closed to others before anything is in it.
             let mut options = OpenOptions::new();
             options.write(true).create(true).truncate(true).mode(0o600);
+            options.custom_flags(libc::O_NOFOLLOW);
             let file = options.open(path).with_context(|| path.display().to_string())?;
+            if file.metadata()?.is_file() {
+                file.set_permissions(Permissions::from_mode(0o600))?;
+            }
             self.file = Some(Observations::new(BufWriter::new(file)));
             Ok(())
         }

@@ -11,7 +11,6 @@ mod output;
 #[cfg(feature = "live")]
 mod watch;
 
-use std::io;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -134,9 +133,6 @@ fn finish(done: Result<Exit>) -> Exit {
         Ok(exit) => return exit,
         Err(err) => err,
     };
-    if is_closed_pipe(&err) {
-        return Exit::Clean;
-    }
     #[cfg(feature = "live")]
     if let Some(why) = err.downcast_ref::<crate::live::CannotRun>() {
         eprintln!("ept-trace: cannot run here: {why}");
@@ -144,12 +140,4 @@ fn finish(done: Result<Exit>) -> Exit {
     }
     eprintln!("ept-trace: {err:#}");
     if err.is::<analyze::BadInput>() { Exit::BadInput } else { Exit::Failure }
-}
-
-/// Whether the reader of our output has gone, as `| head -1` does: an end, and not an error.
-fn is_closed_pipe(err: &anyhow::Error) -> bool {
-    let kind = |cause: &(dyn std::error::Error + 'static)| {
-        cause.downcast_ref::<io::Error>().map(io::Error::kind)
-    };
-    err.chain().any(|cause| kind(cause) == Some(io::ErrorKind::BrokenPipe))
 }

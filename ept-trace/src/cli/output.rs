@@ -59,9 +59,12 @@ impl OutputArgs {
     }
 }
 
-/// Writes text to the standard output; for verbs that print one thing.
+/// Writes text to the standard output; for verbs that print one thing. Its reader may leave, as
+/// `| head -1` does; that is no error.
 pub(super) fn print(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes())?;
-    out.flush()
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(err) if err.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        printed => printed,
+    }
 }

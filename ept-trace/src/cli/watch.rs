@@ -126,6 +126,11 @@ impl SelectArgs {
         }
     }
 
+    /// Whether there are as many decisions as were asked for.
+    fn is_enough(&self, judge: &Judge) -> bool {
+        self.stop_after.is_some_and(|count| judge.summary().decisions >= count)
+    }
+
     /// Whether an event is one that is asked for.
     fn wants(&self, event: &Event) -> bool {
         let (vm, vcpu) = match &event.kind {
@@ -135,6 +140,10 @@ impl SelectArgs {
         };
         self.vm.is_none_or(|wanted| wanted == vm) && self.vcpu.is_none_or(|wanted| wanted == vcpu)
     }
+}
+
+fn is_decision(event: &Event) -> bool {
+    matches!(event.kind, EventKind::Decision(_))
 }
 
 /// Watches until told to stop.
@@ -172,8 +181,8 @@ async fn watch(args: Args) -> Result<Exit> {
     let child = start(&args.command)?;
     let status = observe(&args.select, &mut session, &mut judge, child).await?;
     let (last, counts) = session.finish()?;
-    if args.select.stop_after.is_none_or(|count| judge.summary().decisions < count) {
-        for event in last.into_iter().filter(|event| args.select.wants(event)) {
+    for event in last.into_iter().filter(|event| args.select.wants(event)) {
+        if !args.select.is_enough(&judge) || !is_decision(&event) {
             judge.event(event)?;
         }
     }
@@ -205,6 +214,7 @@ async fn observe(
 ) -> Result<Option<ExitStatus>> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
+    let mut hang_up = signal(SignalKind::hangup())?;
     let deadline = select.duration.map(|seconds| Instant::now() + Duration::from_secs(seconds));
     let mut status = None;
     loop {
@@ -212,21 +222,19 @@ async fn observe(
             events = session.next() => events?,
             _ = interrupt.recv() => break,
             _ = terminate.recv() => break,
+            _ = hang_up.recv() => break,
             () = at(deadline) => break,
             ended = ended(&mut child) => {
                 status = Some(ended?);
                 break;
             }
         };
-        let enough = |judge: &Judge| {
-            select.stop_after.is_some_and(|count| judge.summary().decisions >= count)
-        };
         for event in events.into_iter().filter(|event| select.wants(event)) {
-            if !enough(judge) {
+            if !select.is_enough(judge) {
                 judge.event(event)?;
             }
         }
-        if enough(judge) || judge.is_in_vain() {
+        if select.is_enough(judge) || judge.is_in_vain() {
             break;
         }
     }

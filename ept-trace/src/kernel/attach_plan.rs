@@ -83,7 +83,8 @@ impl AttachPlan {
     /// Makes the plan for a machine.
     pub fn new(host: &Host, tracefs: &Tracefs, allow_kprobes: bool) -> Self {
         let kprobes = kprobes(host, tracefs, allow_kprobes);
-        let by_function = kprobes.is_ok();
+        let decisions = kprobes.clone().and_then(|()| kprobe(Hook::InitMmuEntry, host));
+        let by_function = decisions.is_ok();
         let mut plan = Self { hooks: Vec::new(), lost: Vec::new() };
         for hook in Hook::ALL {
             let attach = match hook {
@@ -97,14 +98,17 @@ impl AttachPlan {
             };
             plan.hooks.push(PlannedHook { hook, name: hook_name(hook), attach });
         }
-        if let Err(why) = &kprobes {
+        if let Err(why) = decisions {
+            let what = if kprobes.is_err() { "no function can" } else { "kvm_init_mmu cannot" };
             plan.lost.extend([
-                format!("no function can be hooked: {why}"),
+                format!("{what} be hooked: {why}"),
                 "a vCPU is seen when its CPUID is set and when it is run, not at each decision: \
                  what changes in between is not seen"
                     .to_owned(),
-                "hardware_setup and kvm_configure_mmu are not seen".to_owned(),
             ]);
+        }
+        if kprobes.is_err() {
+            plan.lost.push("hardware_setup and kvm_configure_mmu are not seen".to_owned());
         }
         plan
     }

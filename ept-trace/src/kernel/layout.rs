@@ -103,6 +103,8 @@ impl Layout {
             private_data: needed("file", "private_data"),
             dentry: needed("file", "f_path.dentry"),
             name: needed("dentry", "d_name.name"),
+            superblock: needed("dentry", "d_sb"),
+            magic: needed("super_block", "s_magic"),
         };
         Self {
             fields,

@@ -103,7 +103,7 @@ impl KprobeEvent {
         let name: String =
             name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
         // kprobe_profile shows no groups, so the name alone must tell whose it is.
-        let name = format!("{name}_{}", std::process::id());
+        let name = format!("{name}_{}", own_id());
         let kind = if at_return { 'r' } else { 'p' };
         tracefs
             .command(&format!("{kind}:{group}/{name} {place}\n"))
@@ -190,8 +190,13 @@ pub(super) fn remove_stale(tracefs: &Tracefs) {
 /// The group that this process makes its kprobe events in. A pid is used again; with the time of
 /// its start, it is not.
 pub(super) fn own_group() -> String {
+    format!("{GROUP_PREFIX}{}", own_id())
+}
+
+/// This process, and no other of any pid namespace or time.
+fn own_id() -> String {
     let pid = std::process::id();
-    format!("{GROUP_PREFIX}{pid}_{}", start_time(pid).unwrap_or(0))
+    format!("{pid}_{}", start_time(pid).unwrap_or(0))
 }
 
 /// Whether the owner of a group, `PID_STARTTIME`, runs. What is not of that form is not ours to

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use ept_trace_common::abi::{
     ABSENT, ConfigureRecord, DecisionRecord, Fields, Header, Hook, Inputs as RawInputs,
-    MmuState as RawMmuState, Plain, RootRecord, Variable, VmRecord, flag, kind, unread,
+    MmuState as RawMmuState, Plain, RootRecord, SetupRecord, Variable, VmRecord, flag, kind,
+    unread,
 };
 
 use crate::kernel::{Layout, hook_name};
@@ -51,9 +52,11 @@ impl Decoder {
                 Record::Nothing
             }
             kind::CONFIGURE_MMU => Record::Configure(plain(bytes)?),
-            kind::HARDWARE_SETUP => Record::HardwareSetup(event(EventKind::HardwareSetup {
-                function: hook_name(hook).to_owned(),
-            })),
+            kind::HARDWARE_SETUP => {
+                plain::<SetupRecord>(bytes)?;
+                let function = hook_name(hook).to_owned();
+                Record::HardwareSetup(event(EventKind::HardwareSetup { function }))
+            }
             _ => return None,
         })
     }
@@ -153,14 +156,17 @@ pub(super) fn configure_mmu(
     behaviour: &Behaviour,
 ) -> Event {
     let names: Vec<&str> = match &layout.configure_mmu_parameters {
-        Some(names) => names.iter().map(String::as_str).collect(),
-        None if behaviour.has_tdp_root_level => {
+        // By names only if they are the ones that are known: another name, another meaning.
+        Some(names) if names.iter().any(|name| name == "enable_tdp") => {
+            names.iter().map(String::as_str).collect()
+        }
+        _ if behaviour.has_tdp_root_level => {
             vec!["enable_tdp", "tdp_forced_root_level", "tdp_max_root_level", "tdp_huge_page_level"]
         }
-        None if behaviour.has_max_tdp_level => {
+        _ if behaviour.has_max_tdp_level => {
             vec!["enable_tdp", "tdp_max_root_level", "tdp_huge_page_level"]
         }
-        None => vec!["enable_tdp", "tdp_page_level"],
+        _ => vec!["enable_tdp", "tdp_page_level"],
     };
     // An int takes the low half of its register, a bool the lowest byte.
     let argument = |name: &str| {
@@ -195,3 +201,6 @@ fn plain_prefix<T: Plain>(bytes: &[u8]) -> Option<T> {
         // asks for no alignment.
         .then(|| unsafe { bytes.as_ptr().cast::<T>().read_unaligned() })
 }
+
+#[cfg(test)]
+mod tests;

@@ -68,10 +68,17 @@ impl Hooks {
         any
     }
 
+    /// Whether a hook is attached.
+    pub(super) fn has(&self, hook: Hook) -> bool {
+        self.live.iter().any(|live| live.hook == hook && live.attachment.is_some())
+    }
+
     /// Takes the programs off, the last one first, so that the entry of `kvm_init_mmu` goes
-    /// before its return.
-    pub(super) fn detach(&mut self, tracefs: &Tracefs) {
-        for live in self.live.iter_mut().rev() {
+    /// before its return. Tells whether there was any to take.
+    pub(super) fn detach(&mut self, tracefs: &Tracefs) -> bool {
+        let mut any = false;
+        for live in self.live.iter_mut().rev().filter(|live| live.attachment.is_some()) {
+            any = true;
             if live.hook == Hook::InitMmuReturn {
                 sleep(LAST_RETURNS);
             }
@@ -84,6 +91,7 @@ impl Hooks {
             }
             live.attachment = None;
         }
+        any
     }
 
     /// Takes everything down, and leaves nothing in tracefs.

@@ -52,6 +52,9 @@ impl Drop for Janitor {
 ///
 /// If tracefs cannot be reached, or an event cannot be removed.
 pub fn serve(group: &str) -> Result<()> {
+    // A service manager ends a watcher with all its children at once; this one has to be last.
+    // SAFETY: SIG_IGN installs no handler.
+    unsafe { libc::signal(libc::SIGTERM, libc::SIG_IGN) };
     // The end of the pipe is the end of the parent, however it came.
     let _ = std::io::stdin().read(&mut [0; 1]);
     remove_group(&Tracefs::open()?, group, Duration::from_secs(10))

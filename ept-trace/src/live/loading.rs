@@ -5,6 +5,10 @@ use ept_trace_common::abi::ConfigureRecord;
 use crate::kernel::{Modules, Presence};
 use crate::model::{Event, EventKind};
 
+/// Decisions that wait at most. A load takes a second or two; who decides more often than this
+/// meanwhile is told that some were not judged.
+const MOST_WAITING: usize = 1 << 16;
+
 /// Looks at the modules without one of them before a load counts as failed.
 const PATIENCE: u32 = 10;
 
@@ -61,6 +65,10 @@ impl Loading {
     pub(super) fn pass(&mut self, event: Event) -> Option<Event> {
         let is_about_a_guest = matches!(event.kind, EventKind::Decision(_) | EventKind::Root(_));
         if self.since.is_some() && is_about_a_guest {
+            if self.waiting.len() >= MOST_WAITING {
+                let reason = "decisions were made faster than a module was loaded".to_owned();
+                return Some(Event { kind: EventKind::Gap { reason }, ..event });
+            }
             self.waiting.push(Waiting::Event(event));
             return None;
         }

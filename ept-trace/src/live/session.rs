@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use anyhow::{Result, anyhow};
 use aya::maps::{MapData, RingBuf};
-use ept_trace_common::abi::{Fields, Variables};
+use ept_trace_common::abi::{Config, Hook, Variables};
 use tokio::io::unix::AsyncFd;
-use tokio::time::{Interval, MissedTickBehavior, interval};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
 use super::CannotRun;
 use super::attachment::remove_stale;
@@ -48,8 +48,8 @@ pub struct Session {
     tracefs: Tracefs,
     options: Options,
     plan: AttachPlan,
-    /// The offsets that the programs were loaded with.
-    fields: Fields,
+    /// The constants that the programs were loaded with.
+    config: Config,
     object: Object,
     hooks: Hooks,
     events: AsyncFd<RingBuf<MapData>>,
@@ -58,6 +58,7 @@ pub struct Session {
     more: bool,
     decoder: Decoder,
     tick: Interval,
+    looked: Instant,
     loading: Loading,
     // Last, for it is dropped last: it cleans up only when everything else is gone.
     _janitor: Option<Janitor>,
@@ -92,11 +93,18 @@ impl Session {
         };
         let mut hooks = Hooks::default();
         hooks.attach(&mut plan, &mut object, &tracefs);
+        if let (Err(why), false) = (plan.sees_decisions(), options.no_kprobes) {
+            // Planned, and refused by the kernel all the same: tracepoints may do.
+            log::warn!("without kvm_init_mmu: {why}");
+            hooks.remove(&tracefs);
+            plan = host.plan(&tracefs, false);
+            hooks.attach(&mut plan, &mut object, &tracefs);
+        }
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let session = Self {
             loading: Loading::new(host.modules.clone()),
-            fields: config.fields,
+            config,
             events: polled(object.ring("EVENTS")?)?,
             urgent: polled(object.ring("URGENT")?)?,
             more: false,
@@ -108,6 +116,7 @@ impl Session {
             hooks,
             decoder: Decoder::default(),
             tick,
+            looked: Instant::now(),
             _janitor: janitor,
         };
         // From here on, whatever was attached is taken down again.
@@ -131,7 +140,6 @@ impl Session {
     ///
     /// If the rings or the counters can no longer be read.
     pub async fn next(&mut self) -> Result<Vec<Event>> {
-        let mut ticked = false;
         if self.more {
             // Others get their turn.
             tokio::task::yield_now().await;
@@ -139,11 +147,13 @@ impl Session {
             tokio::select! {
                 ready = self.events.readable() => ready?.clear_ready(),
                 ready = self.urgent.readable() => ready?.clear_ready(),
-                _ = self.tick.tick() => ticked = true,
+                _ = self.tick.tick() => {}
             }
         }
         let mut events = self.drain();
-        if ticked {
+        // Not by the tick itself: a machine that keeps the rings full would never let it come.
+        if self.looked.elapsed() >= TICK {
+            self.looked = Instant::now();
             events.extend(self.look_at_modules()?);
             events.extend(self.look_for_losses()?);
         }
@@ -155,7 +165,8 @@ impl Session {
     fn drain(&mut self) -> Vec<Event> {
         let mut records = Vec::new();
         self.more = false;
-        for ring in [&mut self.urgent, &mut self.events] {
+        // The urgent ones last: what came before a decision is then taken with it.
+        for ring in [&mut self.events, &mut self.urgent] {
             let ring = ring.get_mut();
             let mut taken = 0;
             while taken < BATCH
@@ -167,9 +178,16 @@ impl Session {
             self.more |= taken == BATCH;
         }
         records.sort_by_key(|bytes| time_of(bytes));
+        // Without the hook on kvm_configure_mmu a load is seen by its trace in sysfs alone.
+        if !records.is_empty()
+            && !self.hooks.has(Hook::ConfigureMmu)
+            && !self.loading.is_unchanged()
+        {
+            self.loading.began();
+        }
         let mut events = Vec::new();
         for bytes in records {
-            match self.decoder.decode(&bytes, &self.fields) {
+            match self.decoder.decode(&bytes, &self.config.fields) {
                 Some(Record::Event(event)) => events.extend(self.loading.pass(event)),
                 Some(Record::HardwareSetup(event)) => {
                     self.loading.began();
@@ -194,29 +212,30 @@ impl Session {
     fn read_anew(&mut self) -> Result<Vec<Event>> {
         // Until the new addresses are known, none are.
         self.object.set_variables(Variables::default())?;
-        self.host = Host::read()?;
-        if !self.loading.is_unchanged() {
+        let host = Host::read();
+        if !self.loading.is_unchanged() || host.is_err() {
             // Changed again while it was read: the next look sees that.
             self.loading.began();
             return Ok(Vec::new());
         }
+        self.host = host?;
         let mut events = Vec::new();
-        if self.host.layout.fields == self.fields {
+        if self.host.config(&self.tracefs, self.options.tgid) == self.config {
             self.object.set_variables(self.host.variables())?;
             if !self.loading.is_unchanged() {
                 self.object.set_variables(Variables::default())?;
             }
-        } else {
-            self.hooks.detach(&self.tracefs);
-            let reason = "kvm was loaded again with other structures: nothing is captured until \
-                          ept-trace is started again";
+            // Hooks on a function that runs once, at load, can only be set while its module is
+            // away.
+            let mut plan = self.host.plan(&self.tracefs, !self.options.no_kprobes);
+            if self.hooks.attach(&mut plan, &mut self.object, &self.tracefs) {
+                self.plan = plan;
+                events.push(now(self.plan.event()));
+            }
+        } else if self.hooks.detach(&self.tracefs) {
+            let reason = "kvm was loaded with structures or tracepoints that were not known when \
+                          ept-trace was started: nothing is captured until it is started again";
             events.push(now(EventKind::Gap { reason: reason.to_owned() }));
-        }
-        // Hooks on a function that runs once, at load, can only be set while its module is away.
-        let mut plan = self.host.plan(&self.tracefs, !self.options.no_kprobes);
-        if self.hooks.attach(&mut plan, &mut self.object, &self.tracefs) {
-            self.plan = plan;
-            events.push(now(self.plan.event()));
         }
         events.push(now(EventKind::Facts(Box::new(self.host.facts.clone()))));
         let behaviour = &self.host.facts.behaviour;
@@ -246,12 +265,24 @@ impl Session {
         while self.more {
             events.extend(self.drain());
         }
-        if self.loading.look() != Change::None {
+        for _ in 0..3 {
+            if self.loading.look() == Change::None {
+                break;
+            }
             events.extend(self.read_anew()?);
             // Only what it has kept from the stream is of use now; nothing is attached again.
             self.hooks.detach(&self.tracefs);
         }
+        let unjudged = self.loading.settled().len();
+        if unjudged > 0 {
+            let reason = format!(
+                "{unjudged} records were made while a module was being loaded, and the end came \
+                 before the machine could be read anew"
+            );
+            events.push(now(EventKind::Gap { reason }));
+        }
         events.extend(self.look_for_losses()?);
+        events.push(now(EventKind::End));
         let counts = self.hooks.counts(&self.object, &self.tracefs)?;
         Ok((events, counts))
     }

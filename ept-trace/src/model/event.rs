@@ -47,6 +47,8 @@ pub enum EventKind {
         /// How many, since the last such event.
         records: u64,
     },
+    /// The end: nothing was cut off.
+    End,
     /// For some time nothing could be observed.
     Gap {
         /// Why.

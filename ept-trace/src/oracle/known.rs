@@ -115,3 +115,164 @@ fn at_decision<T: Copy>(name: &str, value: Option<T>) -> Fact<T> {
         None => Fact::unknown(format!("{name} could not be read")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Hardware, Inputs, KvmState};
+
+    /// Facts in which every level is 3 and the capability of the hardware walks 5.
+    fn facts(vendor: Vendor) -> KernelFacts {
+        KernelFacts {
+            release: String::new(),
+            vendor,
+            behaviour: Behaviour {
+                has_tdp_root_level: true,
+                has_max_tdp_level: true,
+                ..Behaviour::default()
+            },
+            hardware: Hardware {
+                ept_vpid_cap: Fact::known(1 << 7, "MSR"),
+                offers_ept: Fact::known(true, "MSR"),
+                host_la57: Fact::known(true, "test"),
+            },
+            kvm: KvmState {
+                tdp_enabled: Fact::known(false, "kcore"),
+                max_tdp_level: Fact::known(3, "kcore"),
+                tdp_root_level: Fact::known(3, "kcore"),
+                enable_ept: Fact::known(true, "kcore"),
+                vmx_capability_ept: Fact::known(0, "kcore"),
+                npt_enabled: Fact::unknown("no kvm_amd"),
+            },
+        }
+    }
+
+    const ARGUMENTS: ConfigureMmu = ConfigureMmu {
+        enable_tdp: true,
+        forced_root_level: Some(4),
+        max_root_level: Some(4),
+        huge_page_level: Some(3),
+    };
+
+    /// 5.8: the level is cached in the vCPU, and there is neither variable nor argument.
+    fn cached(vendor: Vendor) -> KernelFacts {
+        let mut facts = facts(vendor);
+        facts.behaviour = Behaviour { has_cached_tdp_level: true, ..Behaviour::default() };
+        facts.kvm.max_tdp_level = Fact::unknown("no symbol max_tdp_level");
+        facts.kvm.tdp_root_level = Fact::unknown("no symbol tdp_root_level");
+        facts
+    }
+
+    fn told(events: impl IntoIterator<Item = EventKind>) -> Known {
+        let mut known = Known::default();
+        for event in events {
+            known.learn(&event);
+        }
+        known
+    }
+
+    fn tell(facts: &KernelFacts) -> EventKind {
+        EventKind::Facts(Box::new(facts.clone()))
+    }
+
+    fn levels(known: &Known, decision: &Decision) -> (Option<bool>, Option<u8>, Option<u8>) {
+        let inputs = known.replay_inputs(decision);
+        (inputs.tdp_enabled.value(), inputs.forced.value(), inputs.max.value())
+    }
+
+    #[test]
+    fn the_decision_beats_the_arguments_and_the_arguments_beat_the_facts() {
+        let known = told([tell(&facts(Vendor::Vmx))]);
+        assert_eq!(levels(&known, &Decision::default()), (Some(false), Some(3), Some(3)));
+        let known = told([tell(&facts(Vendor::Vmx)), EventKind::ConfigureMmu(ARGUMENTS)]);
+        assert_eq!(levels(&known, &Decision::default()), (Some(true), Some(4), Some(4)));
+        let inputs = known.replay_inputs(&Decision::default()).max.origin().to_owned();
+        assert_eq!(inputs, "tdp_max_root_level, argument of kvm_configure_mmu");
+        let read = Inputs {
+            tdp_enabled: Some(false),
+            max_tdp_level: Some(5),
+            tdp_root_level: Some(0),
+            ..Inputs::default()
+        };
+        let decision = Decision { inputs: read, ..Decision::default() };
+        assert_eq!(levels(&known, &decision), (Some(false), Some(0), Some(5)));
+        let origin = known.replay_inputs(&decision).forced.origin().to_owned();
+        assert_eq!(origin, "tdp_root_level, read at the decision");
+    }
+
+    #[test]
+    fn each_input_has_its_own_best_source() {
+        let only_max = ConfigureMmu { forced_root_level: None, ..ARGUMENTS };
+        let known = told([tell(&facts(Vendor::Vmx)), EventKind::ConfigureMmu(only_max)]);
+        let read = Inputs { tdp_enabled: Some(false), ..Inputs::default() };
+        let decision = Decision { inputs: read, ..Decision::default() };
+        assert_eq!(levels(&known, &decision), (Some(false), Some(3), Some(4)));
+    }
+
+    #[test]
+    fn new_facts_clear_the_arguments_before_them() {
+        let facts = tell(&facts(Vendor::Vmx));
+        let known = told([facts.clone(), EventKind::ConfigureMmu(ARGUMENTS), facts]);
+        assert_eq!(levels(&known, &Decision::default()), (Some(false), Some(3), Some(3)));
+    }
+
+    #[test]
+    fn other_events_change_nothing() {
+        let mut known = told([tell(&facts(Vendor::Vmx)), EventKind::ConfigureMmu(ARGUMENTS)]);
+        known.learn(&EventKind::HardwareSetup { function: "hardware_setup".to_owned() });
+        known.learn(&EventKind::Gap { reason: "test".to_owned() });
+        known.learn(&EventKind::Decision(Box::default()));
+        assert_eq!(levels(&known, &Decision::default()), (Some(true), Some(4), Some(4)));
+    }
+
+    #[test]
+    fn a_cached_level_comes_from_the_capability() {
+        let mut facts = cached(Vendor::Vmx);
+        facts.kvm.tdp_enabled = Fact::known(true, "kcore");
+        let known = told([tell(&facts)]);
+        assert_eq!(levels(&known, &Decision::default()), (Some(true), Some(0), Some(5)));
+        assert_eq!(known.replay_inputs(&Decision::default()).max.origin(), "MSR");
+        facts.hardware.ept_vpid_cap = Fact::unknown("no /dev/cpu/0/msr");
+        let known = told([tell(&facts)]);
+        let inputs = known.replay_inputs(&Decision::default());
+        assert_eq!(inputs.max, Fact::known(4, "kcore"), "KVM's own copy says 4 levels");
+        facts.kvm.vmx_capability_ept = Fact::unknown("no symbol vmx_capability");
+        let known = told([tell(&facts)]);
+        let inputs = known.replay_inputs(&Decision::default());
+        assert_eq!(inputs.max, Fact::unknown("no symbol vmx_capability"));
+    }
+
+    #[test]
+    fn only_vmx_with_a_cached_level_asks_the_capability() {
+        let decision = Decision::default();
+        let known = told([tell(&cached(Vendor::Svm))]);
+        assert_eq!(levels(&known, &decision), (Some(false), None, None));
+        let mut unread = facts(Vendor::Vmx);
+        unread.kvm.max_tdp_level = Fact::unknown("hidden");
+        unread.kvm.tdp_root_level = Fact::unknown("hidden");
+        // A kernel with the variables has them for a reason, whatever the vCPU caches.
+        unread.behaviour.has_cached_tdp_level = true;
+        let known = told([tell(&unread)]);
+        assert_eq!(levels(&known, &decision), (Some(false), None, None));
+    }
+
+    #[test]
+    fn without_facts_nothing_is_assumed() {
+        let known = Known::default();
+        assert_eq!(levels(&known, &Decision::default()), (None, None, None));
+        assert_eq!(known.vendor(), &Vendor::None);
+        assert_eq!(known.capability(), Fact::unknown("no facts of the machine"));
+    }
+
+    #[test]
+    fn a_maxphyaddr_that_is_no_width_is_unknown() {
+        let known = Known::default();
+        let maxphyaddr = |maxphyaddr| {
+            let decision = Decision { maxphyaddr, ..Decision::default() };
+            known.replay_inputs(&decision).maxphyaddr.value()
+        };
+        assert_eq!(maxphyaddr(Some(255)), Some(255));
+        assert_eq!(maxphyaddr(Some(256)), None, "and not 0");
+        assert_eq!(maxphyaddr(None), None);
+    }
+}

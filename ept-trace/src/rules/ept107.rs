@@ -11,7 +11,8 @@
 //!
 //! Evidence
 //!   Bit 17 of IA32_VMX_EPT_VPID_CAP (MSR 0x48c) for 1 GiB, level 3; bit 16 for 2 MiB, level 2;
-//!   else 4 KiB, level 1. 0 where EPT is off. NPT has no such capability, and is not judged.
+//!   else 4 KiB, level 1. Where EPT is off the level is not used, and is not judged; nor is that
+//!   of NPT, which has no such capability.
 //!
 //! What to do
 //!   Compare the capability with the MSR, as EPT106 does. If they agree, hardware_setup has read
@@ -26,7 +27,7 @@ pub(super) const RULE: Rule =
 
 fn judge(event: &Event, known: &Known) -> Option<Judgement> {
     let EventKind::ConfigureMmu(args) = &event.kind else { return None };
-    if *known.vendor() != Vendor::Vmx {
+    if *known.vendor() != Vendor::Vmx || !args.enable_tdp {
         return None;
     }
     let actual = args.huge_page_level?;
@@ -35,10 +36,9 @@ fn judge(event: &Event, known: &Known) -> Option<Judgement> {
         let missing = format!("the EPT capability: {}", capability.origin());
         return Some(RULE.says(Verdict::Undetermined, missing, vec![]));
     };
-    let expected = if args.enable_tdp { ept_huge_page_level(bits) } else { 0 };
+    let expected = ept_huge_page_level(bits);
     let evidence = vec![
         Evidence::new("tdp_huge_page_level", actual, "argument of kvm_configure_mmu"),
-        Evidence::new("enable_tdp", args.enable_tdp, "argument of kvm_configure_mmu"),
         Evidence::new("EPT capability", format!("{bits:#x}"), capability.origin()),
     ];
     Some(if actual == expected {

@@ -130,6 +130,8 @@ impl<W: Write> Sink for Json<W> {
         };
         let line = match &judged.event.kind {
             EventKind::Hooks { hooks, not_seen } => return self.hooks(hooks, not_seen),
+            // The summary says as much.
+            EventKind::End => return Ok(()),
             EventKind::Facts(facts) => setup("facts", None, Some(&**facts), None),
             EventKind::ConfigureMmu(args) => setup("kvm_configure_mmu", None, None, Some(args)),
             EventKind::HardwareSetup { function } => {
@@ -184,3 +186,6 @@ impl<W: Write> Sink for Json<W> {
         self.out.flush()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,6 @@
 //! Lines for a person: one an observation, what is wrong beneath it, the counts at the end.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::io::{self, Write};
 
@@ -39,25 +40,48 @@ impl<W: Write> Text<W> {
             return Ok(());
         }
         for status in hooks.iter().filter(|status| status.attached) {
-            writeln!(self.out, "attached     {} ({})", status.hook, status.how)?;
+            let (hook, how) = (plain(&status.hook), plain(&status.how));
+            writeln!(self.out, "attached     {hook} ({how})")?;
         }
         for what in not_seen {
-            writeln!(self.out, "not seen     {what}")?;
+            writeln!(self.out, "not seen     {}", plain(what))?;
         }
         self.out.flush()
     }
 
+    /// Whether this was not told yet. A stream that has ever new reasons tells each.
+    fn is_news(&mut self, reason: &str) -> bool {
+        const MOST_REMEMBERED: usize = 1000;
+        if self.told.contains(reason) {
+            return false;
+        }
+        if self.told.len() < MOST_REMEMBERED {
+            self.told.insert(reason.to_owned());
+        }
+        true
+    }
+
     fn judgement(&mut self, judgement: &Judgement) -> io::Result<()> {
         let Judgement { rule, verdict, message, evidence } = judgement;
-        if *verdict == Verdict::Undetermined && !self.told.insert(format!("{rule} {message}")) {
+        if *verdict == Verdict::Undetermined && !self.is_news(&format!("{rule} {message}")) {
             return Ok(());
         }
         let shown = self.verdict(*verdict);
-        writeln!(self.out, "    {rule} {shown}: {message}")?;
+        writeln!(self.out, "    {rule} {shown}: {}", plain(message))?;
         for part in evidence {
-            writeln!(self.out, "      {} = {}  ({})", part.what, part.value, part.origin)?;
+            let (what, value, origin) = (&part.what, &part.value, &part.origin);
+            writeln!(self.out, "      {} = {}  ({})", plain(what), plain(value), plain(origin))?;
         }
         Ok(())
+    }
+}
+
+/// Text as it may come from somebody else's file, without what would steer a terminal.
+fn plain(text: &str) -> Cow<'_, str> {
+    if text.contains(char::is_control) {
+        Cow::Owned(text.escape_debug().to_string())
+    } else {
+        Cow::Borrowed(text)
     }
 }
 
@@ -69,6 +93,7 @@ fn or_unknown<T: ToString>(value: Option<T>) -> String {
 fn describe(judged: &Judged) -> String {
     match &judged.event.kind {
         EventKind::Hooks { hooks, .. } => format!("hooks        {} known", hooks.len()),
+        EventKind::End => "end".to_owned(),
         EventKind::Facts(facts) if facts.vendor == Vendor::None => {
             "set-up       no vendor module of KVM is loaded".to_owned()
         }
@@ -121,6 +146,9 @@ impl<W: Write> Sink for Text<W> {
         if let EventKind::Hooks { hooks, not_seen } = &judged.event.kind {
             return self.hooks(hooks, not_seen);
         }
+        if judged.event.kind == EventKind::End {
+            return Ok(());
+        }
         let is_told = matches!(judged.event.kind, EventKind::Loss { .. } | EventKind::Gap { .. });
         let verdict = judged.verdict();
         if self.quiet && verdict == Verdict::Ok && !is_told {
@@ -128,7 +156,7 @@ impl<W: Write> Sink for Text<W> {
         }
         let seconds = judged.event.time_ns / 1_000_000_000;
         let micros = judged.event.time_ns / 1_000 % 1_000_000;
-        write!(self.out, "{seconds:>7}.{micros:06}  {}", describe(judged))?;
+        write!(self.out, "{seconds:>7}.{micros:06}  {}", plain(&describe(judged)))?;
         if !is_told && !judged.judgements.is_empty() {
             write!(self.out, "  {}", self.verdict(verdict))?;
         }
@@ -169,3 +197,6 @@ impl<W: Write> Sink for Text<W> {
         self.out.flush()
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests;

@@ -61,9 +61,10 @@ impl<R: BufRead> Iterator for Observations<R> {
                 continue;
             }
             let event = serde_json::from_slice(&line);
-            return Some(Ok(
-                event.map_err(|err| BadLine { number: self.number, why: err.to_string() })
-            ));
+            return Some(Ok(event.map_err(|err| BadLine {
+                number: self.number,
+                why: err.to_string().escape_debug().to_string(),
+            })));
         }
     }
 }

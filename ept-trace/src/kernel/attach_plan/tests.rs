@@ -27,10 +27,9 @@ impl Directory {
         fs::create_dir_all(&event).unwrap();
         let mut format = format!("name: {name}\nID: 1\nformat:\n");
         for (number, field) in fields.iter().enumerate() {
-            format.push_str(&format!(
-                "\tfield:unsigned long {field};\toffset:{};\tsize:8;\tsigned:0;\n",
-                16 + number * 8
-            ));
+            let offset = 16 + number * 8;
+            let field = format!("\tfield:long {field};\toffset:{offset};\tsize:8;\tsigned:0;\n");
+            format.push_str(&field);
         }
         fs::write(event.join("format"), format).unwrap();
         self

@@ -1,0 +1,328 @@
+use ept_trace_common::abi::Field;
+
+use super::*;
+use crate::kernel::Btf;
+
+const VM: u64 = 0xffff_c900_0000_1000;
+const OTHER_VM: u64 = 0xffff_c900_0000_2000;
+
+/// A record as the ring holds it.
+fn bytes<T: Plain>(record: &T) -> Vec<u8> {
+    let (start, length) = (std::ptr::from_ref(record).cast::<u8>(), size_of::<T>());
+    // SAFETY: all of a value that is borrowed, and `Plain` says that it has no padding.
+    unsafe { std::slice::from_raw_parts(start, length) }.to_vec()
+}
+
+fn header(kind: u32, hook: Hook) -> Header {
+    Header { kind, hook: hook as u32, time_ns: 7, tgid: 100, tid: 101 }
+}
+
+/// The layout of a kernel whose BTF is empty.
+fn layout() -> Layout {
+    let mut empty = [0; 25];
+    empty[..2].copy_from_slice(&[0x9f, 0xeb]);
+    (empty[4], empty[20]) = (24, 1);
+    Layout::resolve(&Btf::parse(&empty).unwrap())
+}
+
+/// Members of a kernel that has VM types.
+fn fields() -> Fields {
+    Fields { vm_type: Field { offset: 8, size: 4, ..Field::ABSENT }, ..layout().fields }
+}
+
+/// A decision in which every member is there and none is 0.
+fn full() -> DecisionRecord {
+    let state = RawMmuState { role: 1, cpu_role: 2, root_level: 5, direct: 1 };
+    DecisionRecord {
+        header: header(kind::DECISION, Hook::InitMmuReturn),
+        vm: VM,
+        vcpu: 0xffff_8880_0000_0000,
+        creator: 99,
+        vcpu_id: 3,
+        maxphyaddr: 52,
+        flags: flag::LEAF_80000000
+            | flag::LEAF_80000008
+            | flag::CPUID_READ
+            | flag::BEFORE_READ
+            | flag::TDP_INIT_SEEN,
+        vm_type: 1,
+        cpuid_nent: 30,
+        leaf_80000000_eax: 0x80000008,
+        leaf_80000008_eax: 0x3934,
+        cr4: 0x1020,
+        efer: 0x500,
+        before: RawMmuState { root_level: 4, ..state },
+        after: state,
+        inputs: RawInputs { valid: 0b11_1111, value: [1, 5, 4, 1, 0xf010_6334, 1] },
+        unread: 0,
+    }
+}
+
+fn event(decoder: &mut Decoder, bytes: &[u8]) -> EventKind {
+    let Some(Record::Event(event)) = decoder.decode(bytes, &fields()) else {
+        panic!("not an event");
+    };
+    assert_eq!(event.time_ns, 7);
+    event.kind
+}
+
+fn decision(decoder: &mut Decoder, record: &DecisionRecord) -> Decision {
+    match event(decoder, &bytes(record)) {
+        EventKind::Decision(decision) => *decision,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_whole_decision_is_decoded() {
+    let state = MmuState { role: 1, cpu_role: 2, root_level: Some(5), direct: Some(true) };
+    let expected = Decision {
+        observed_by: "kvm_init_mmu return".to_owned(),
+        vm: 1,
+        pid: 99,
+        tgid: 100,
+        vcpu: 3,
+        maxphyaddr: Some(52),
+        cpuid: Some(CpuidLeaves {
+            entries: 30,
+            max_leaf: Some(0x80000008),
+            address_sizes: Some(0x3934),
+        }),
+        nested: false,
+        tdp_init_seen: true,
+        vm_type: Some(1),
+        cr4: Some(0x1020),
+        efer: Some(0x500),
+        before: Some(MmuState { root_level: Some(4), ..state }),
+        after: state,
+        inputs: Inputs {
+            tdp_enabled: Some(true),
+            max_tdp_level: Some(5),
+            tdp_root_level: Some(4),
+            enable_ept: Some(true),
+            vmx_capability_ept: Some(0xf010_6334),
+            npt_enabled: Some(true),
+        },
+    };
+    assert_eq!(decision(&mut Decoder::default(), &full()), expected);
+}
+
+#[test]
+fn what_was_not_read_is_none_and_not_zero() {
+    let mut record = full();
+    record.unread = unread::MAXPHYADDR
+        | unread::CR4
+        | unread::EFER
+        | unread::ROOT_LEVEL
+        | unread::DIRECT
+        | unread::VM_TYPE
+        | unread::CPUID_NENT;
+    record.flags = 0;
+    record.inputs.valid = 0;
+    let decision = decision(&mut Decoder::default(), &record);
+    assert_eq!(decision.maxphyaddr, None);
+    assert_eq!((decision.cr4, decision.efer), (None, None));
+    assert_eq!((decision.after.root_level, decision.after.direct), (None, None));
+    assert_eq!((decision.vm_type, decision.cpuid, decision.before), (None, None, None));
+    assert_eq!(decision.inputs, Inputs::default());
+}
+
+#[test]
+fn each_unread_member_is_none_by_itself() {
+    let known = |bit| {
+        let record = DecisionRecord { unread: bit, ..full() };
+        let got = decision(&mut Decoder::default(), &record);
+        [
+            got.maxphyaddr.is_some(),
+            got.cr4.is_some(),
+            got.efer.is_some(),
+            got.after.root_level.is_some(),
+            got.after.direct.is_some(),
+            got.vm_type.is_some(),
+        ]
+    };
+    let bits = [
+        unread::MAXPHYADDR,
+        unread::CR4,
+        unread::EFER,
+        unread::ROOT_LEVEL,
+        unread::DIRECT,
+        unread::VM_TYPE,
+    ];
+    for (place, bit) in bits.into_iter().enumerate() {
+        let mut expected = [true; 6];
+        expected[place] = false;
+        assert_eq!(known(bit), expected, "{bit:#x}");
+    }
+}
+
+#[test]
+fn a_missing_leaf_is_told_from_cpuid_that_was_not_read() {
+    let with = |flags| {
+        let record = DecisionRecord { flags, ..full() };
+        decision(&mut Decoder::default(), &record).cpuid
+    };
+    let none = CpuidLeaves { entries: 30, max_leaf: None, address_sizes: None };
+    assert_eq!(with(flag::CPUID_READ), Some(none));
+    assert_eq!(with(flag::LEAF_80000000 | flag::LEAF_80000008), None, "not to their end");
+}
+
+#[test]
+fn an_absent_vm_type_and_an_impossible_level_are_none() {
+    let record = DecisionRecord {
+        after: RawMmuState { root_level: 256, ..full().after },
+        inputs: RawInputs { valid: 0b10, value: [0, 0x105, 0, 0, 0, 0] },
+        ..full()
+    };
+    let fields = layout().fields;
+    let decoded = Decoder::default().decode(&bytes(&record), &fields);
+    let Some(Record::Event(Event { kind: EventKind::Decision(decision), .. })) = decoded else {
+        panic!("not a decision");
+    };
+    assert_eq!(decision.vm_type, None);
+    assert_eq!(decision.after.root_level, None);
+    assert_eq!(decision.inputs.max_tdp_level, None);
+}
+
+#[test]
+fn a_vm_keeps_its_number_until_its_address_is_another_vms() {
+    let mut decoder = Decoder::default();
+    let mut number = |vm| decision(&mut decoder, &DecisionRecord { vm, ..full() }).vm;
+    assert_eq!([number(VM), number(OTHER_VM), number(VM)], [1, 2, 1]);
+    let gone = VmRecord { header: header(kind::VM, Hook::DestroyVm), vm: VM };
+    let told = decoder.decode(&bytes(&gone), &fields());
+    assert!(matches!(told, Some(Record::Nothing)));
+    let mut number = |vm| decision(&mut decoder, &DecisionRecord { vm, ..full() }).vm;
+    assert_eq!([number(VM), number(OTHER_VM), number(VM)], [3, 2, 3]);
+}
+
+#[test]
+fn a_root_has_the_number_of_its_vm() {
+    let mut decoder = Decoder::default();
+    decision(&mut decoder, &DecisionRecord { vm: OTHER_VM, ..full() });
+    let record = RootRecord {
+        header: header(kind::ROOT, Hook::GetPage),
+        vm: VM,
+        vcpu: 1,
+        gfn: 0x1000,
+        vcpu_id: 3,
+        creator: 99,
+        role: 0x8005,
+        root_level: 5,
+    };
+    let expected = Root { vm: 2, pid: 99, vcpu: 3, gfn: 0x1000, role: 0x8005, root_level: 5 };
+    assert_eq!(event(&mut decoder, &bytes(&record)), EventKind::Root(expected));
+}
+
+/// A load of kvm_intel whose `kvm_configure_mmu` has these arguments.
+fn configured(args: [u64; 4], layout: &Layout, behaviour: &Behaviour) -> ConfigureMmu {
+    let header = header(kind::CONFIGURE_MMU, Hook::ConfigureMmu);
+    let record = bytes(&ConfigureRecord { header, args });
+    let Some(Record::Configure(record)) = Decoder::default().decode(&record, &fields()) else {
+        panic!("not kvm_configure_mmu");
+    };
+    match configure_mmu(&record, layout, behaviour) {
+        Event { time_ns: 7, kind: EventKind::ConfigureMmu(configured) } => configured,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn arguments_go_by_the_names_that_btf_has() {
+    let mut layout = layout();
+    let names =
+        ["tdp_huge_page_level", "tdp_max_root_level", "enable_tdp", "tdp_forced_root_level"];
+    layout.configure_mmu_parameters = Some(names.map(str::to_owned).to_vec());
+    let expected = ConfigureMmu {
+        enable_tdp: true,
+        forced_root_level: Some(4),
+        max_root_level: Some(5),
+        huge_page_level: Some(3),
+    };
+    // By presence it would be the older kernel's three.
+    let behaviour = Behaviour { has_max_tdp_level: true, ..Behaviour::default() };
+    assert_eq!(configured([3, 5, 1, 4], &layout, &behaviour), expected);
+}
+
+#[test]
+fn without_names_arguments_go_by_the_variables_they_are_stored_in() {
+    let layout = layout();
+    let mut behaviour = Behaviour::default();
+    let two = ConfigureMmu {
+        enable_tdp: true,
+        forced_root_level: None,
+        max_root_level: None,
+        huge_page_level: Some(4),
+    };
+    assert_eq!(configured([1, 4, 5, 3], &layout, &behaviour), two, "before 5.9");
+    behaviour.has_max_tdp_level = true;
+    let three = ConfigureMmu { max_root_level: Some(4), huge_page_level: Some(5), ..two };
+    assert_eq!(configured([1, 4, 5, 3], &layout, &behaviour), three);
+    behaviour.has_tdp_root_level = true;
+    let four = ConfigureMmu {
+        enable_tdp: true,
+        forced_root_level: Some(4),
+        max_root_level: Some(5),
+        huge_page_level: Some(3),
+    };
+    assert_eq!(configured([1, 4, 5, 3], &layout, &behaviour), four);
+}
+
+#[test]
+fn what_a_register_holds_beyond_its_argument_is_not_looked_at() {
+    let behaviour = Behaviour { has_max_tdp_level: true, ..Behaviour::default() };
+    let args = [0xdead_0000_0000_0100, 0xdead_0000_0000_0005, 3, 0];
+    let got = configured(args, &layout(), &behaviour);
+    assert!(!got.enable_tdp, "a bool is the lowest byte");
+    assert_eq!(got.max_root_level, Some(5));
+}
+
+#[test]
+fn hardware_setup_is_told_by_its_function() {
+    let record = SetupRecord { header: header(kind::HARDWARE_SETUP, Hook::VmxHardwareSetup) };
+    let decoded = Decoder::default().decode(&bytes(&record), &fields());
+    let Some(Record::HardwareSetup(Event { time_ns: 7, kind })) = decoded else {
+        panic!("not hardware_setup");
+    };
+    let function = "kvm_intel:vmx_hardware_setup".to_owned();
+    assert_eq!(kind, EventKind::HardwareSetup { function });
+}
+
+#[test]
+fn what_is_no_record_is_none() {
+    let mut decoder = Decoder::default();
+    // Longer than any record, so that each kind is cut, whole and too long in turn.
+    let mut long = bytes(&full());
+    long.resize(256, 0);
+    for (kind, size) in [
+        (kind::DECISION, size_of::<DecisionRecord>()),
+        (kind::CONFIGURE_MMU, size_of::<ConfigureRecord>()),
+        (kind::HARDWARE_SETUP, size_of::<SetupRecord>()),
+        (kind::ROOT, size_of::<RootRecord>()),
+        (kind::VM, size_of::<VmRecord>()),
+    ] {
+        long[..4].copy_from_slice(&kind.to_ne_bytes());
+        for length in 0..long.len() {
+            let is_record = decoder.decode(&long[..length], &fields()).is_some();
+            assert_eq!(is_record, length == size, "kind {kind}, {length} bytes");
+        }
+    }
+    let mut strange = full();
+    for kind in [0, 6, u32::MAX] {
+        strange.header.kind = kind;
+        assert!(decoder.decode(&bytes(&strange), &fields()).is_none(), "kind {kind}");
+    }
+    for hook in [11, u32::MAX] {
+        strange = full();
+        strange.header.hook = hook;
+        assert!(decoder.decode(&bytes(&strange), &fields()).is_none(), "hook {hook}");
+    }
+}
+
+#[test]
+fn the_time_of_what_is_no_record_is_zero() {
+    let record = bytes(&full());
+    assert_eq!(time_of(&record), 7);
+    assert_eq!(time_of(&record[..23]), 0);
+    assert_eq!(time_of(&[]), 0);
+}

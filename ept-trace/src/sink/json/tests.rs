@@ -1,0 +1,76 @@
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::*;
+use crate::sink::text::tests::{stream, summary};
+
+fn lines() -> Vec<String> {
+    let mut out = Vec::new();
+    let mut json = Json::new(&mut out);
+    for judged in stream() {
+        json.event(&judged).unwrap();
+    }
+    json.finish(&summary()).unwrap();
+    let text = String::from_utf8(out).unwrap();
+    assert!(text.ends_with('\n'));
+    text.lines().map(str::to_owned).collect()
+}
+
+const WHOLE: &str = r#"{"type":"hook","hook":"kvm_init_mmu","attached":true,"how":"kprobe kvm:kvm_init_mmu"}
+{"type":"hook","hook":"init_kvm_tdp_mmu","attached":false,"how":"inlined by the compiler: no such symbol"}
+{"type":"not_seen","what":"hardware_setup"}
+{"type":"setup","time_ns":1000001000,"what":"facts","facts":{"release":"6.12.0","vendor":"vmx","behaviour":{"has_tdp_root_level":true,"has_max_tdp_level":true,"has_cached_tdp_level":false,"has_maxguestphyaddr":false},"hardware":{"ept_vpid_cap":{"unknown":{"why":"no /dev/cpu/0/msr"}},"offers_ept":{"unknown":{"why":"no /dev/cpu/0/msr"}},"host_la57":{"known":{"value":false,"origin":"mmap"}}},"kvm":{"tdp_enabled":{"known":{"value":true,"origin":"kcore"}},"max_tdp_level":{"known":{"value":5,"origin":"kcore"}},"tdp_root_level":{"unknown":{"why":"hidden"}},"enable_ept":{"known":{"value":true,"origin":"kcore"}},"vmx_capability_ept":{"known":{"value":192,"origin":"kcore"}},"npt_enabled":{"unknown":{"why":"no kvm_amd"}}}},"verdict":"undetermined","rules":{"EPT106":"undetermined"}}
+{"type":"finding","time_ns":1000001000,"rule":"EPT106","verdict":"undetermined","message":"MSR 0x48c: no /dev/cpu/0/msr","evidence":[]}
+{"type":"setup","time_ns":1000002000,"what":"hardware_setup","function":"vmx_hardware_setup","verdict":"ok","rules":{}}
+{"type":"setup","time_ns":1000003000,"what":"kvm_configure_mmu","arguments":{"enable_tdp":true,"forced_root_level":null,"max_root_level":5,"huge_page_level":3},"verdict":"ok","rules":{"EPT104":"ok"}}
+{"type":"decision","time_ns":1000004000,"vm":1,"pid":4242,"vcpu":3,"maxphyaddr":52,"mode":"tdp","root_level":5,"expected_level":5,"verdict":"ok","rules":{"EPT103":"ok"},"observed_by":"kvm_init_mmu return","cpuid":{"entries":30,"max_leaf":8,"address_sizes":null},"direct":null,"role_before":"0x0","role":"0x1a5","inputs":{"tdp_enabled":null,"max_tdp_level":5,"tdp_root_level":null,"enable_ept":null,"vmx_capability_ept":null,"npt_enabled":null}}
+{"type":"decision","time_ns":1000005000,"vm":1,"pid":4242,"vcpu":3,"maxphyaddr":52,"mode":"tdp","root_level":4,"expected_level":5,"verdict":"mismatch","rules":{"EPT103":"mismatch"},"observed_by":"kvm_init_mmu return","cpuid":{"entries":30,"max_leaf":8,"address_sizes":null},"direct":null,"role_before":"0x0","role":"0x1a5","inputs":{"tdp_enabled":null,"max_tdp_level":5,"tdp_root_level":null,"enable_ept":null,"vmx_capability_ept":null,"npt_enabled":null}}
+{"type":"finding","time_ns":1000005000,"rule":"EPT103","verdict":"mismatch","message":"root level is 4, should be 5","evidence":[{"what":"root level","value":"4","origin":"kvm_init_mmu return"},{"what":"max_tdp_level","value":"5","origin":"read at the decision"}]}
+{"type":"root","time_ns":1000006000,"vm":1,"pid":4242,"vcpu":3,"gfn":0,"level":5,"root_level":5,"verdict":"ok"}
+{"type":"decision","time_ns":1000007000,"vm":0,"pid":0,"vcpu":0,"maxphyaddr":null,"mode":null,"root_level":null,"expected_level":null,"verdict":"undetermined","rules":{"EPT101":"undetermined"},"observed_by":"","cpuid":null,"direct":null,"role_before":null,"role":"0x0","inputs":{"tdp_enabled":null,"max_tdp_level":null,"tdp_root_level":null,"enable_ept":null,"vmx_capability_ept":null,"npt_enabled":null}}
+{"type":"finding","time_ns":1000007000,"rule":"EPT101","verdict":"undetermined","message":"nothing was read","evidence":[]}
+{"type":"setup","time_ns":1000008000,"what":"facts","facts":{"release":"6.12.0","vendor":"vmx","behaviour":{"has_tdp_root_level":true,"has_max_tdp_level":true,"has_cached_tdp_level":false,"has_maxguestphyaddr":false},"hardware":{"ept_vpid_cap":{"unknown":{"why":"no /dev/cpu/0/msr"}},"offers_ept":{"unknown":{"why":"no /dev/cpu/0/msr"}},"host_la57":{"known":{"value":false,"origin":"mmap"}}},"kvm":{"tdp_enabled":{"known":{"value":true,"origin":"kcore"}},"max_tdp_level":{"known":{"value":5,"origin":"kcore"}},"tdp_root_level":{"unknown":{"why":"hidden"}},"enable_ept":{"known":{"value":true,"origin":"kcore"}},"vmx_capability_ept":{"known":{"value":192,"origin":"kcore"}},"npt_enabled":{"unknown":{"why":"no kvm_amd"}}}},"verdict":"undetermined","rules":{"EPT106":"undetermined"}}
+{"type":"finding","time_ns":1000008000,"rule":"EPT106","verdict":"undetermined","message":"MSR 0x48c: no /dev/cpu/0/msr","evidence":[]}
+{"type":"loss","time_ns":1000009000,"hook":"kvm_init_mmu","records":7}
+{"type":"gap","time_ns":1000010000,"reason":"kvm was loaded again"}
+{"type":"summary","decisions":3,"walks":0,"mismatches":1,"undetermined":3,"advisories":0,"lost":7,"gaps":1,"hooks":[{"hook":"kvm_init_mmu","fired":10,"delivered":2,"filtered":1,"dropped":4,"missed":3}]}
+"#;
+
+#[test]
+fn a_stream_is_written_as_here() {
+    let lines = lines();
+    for (line, expected) in lines.iter().zip(WHOLE.lines()) {
+        assert_eq!(line, expected);
+    }
+    assert_eq!(lines.len(), WHOLE.lines().count());
+}
+
+#[test]
+fn every_line_is_an_object_with_its_type() {
+    const TYPES: &[&str] =
+        &["hook", "not_seen", "setup", "decision", "root", "finding", "loss", "gap", "summary"];
+    let mut seen = BTreeSet::new();
+    for line in lines() {
+        let object: Value = serde_json::from_str(&line).unwrap();
+        let kind = object["type"].as_str().unwrap_or_else(|| panic!("no type: {line}"));
+        assert!(TYPES.contains(&kind), "{kind} is not documented");
+        seen.insert(kind.to_owned());
+    }
+    assert_eq!(seen.len(), TYPES.len(), "the stream has one of each");
+}
+
+#[test]
+fn every_verdict_but_ok_is_a_finding() {
+    let lines: Vec<Value> =
+        lines().iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+    for (number, object) in lines.iter().enumerate() {
+        let is_judged = object["type"] != "finding" && object["rules"].is_object();
+        if is_judged && object["verdict"] != "ok" {
+            let finding = &lines[number + 1];
+            assert_eq!(finding["type"], "finding");
+            assert_eq!(finding["verdict"], object["verdict"]);
+            assert_eq!(finding["time_ns"], object["time_ns"]);
+        }
+    }
+}

@@ -1,0 +1,226 @@
+use super::*;
+use crate::analysis::HookCounts;
+use crate::model::{
+    Behaviour, ConfigureMmu, CpuidLeaves, Decision, Event, Evidence, Fact, Hardware, Inputs,
+    KernelFacts, KvmState, MmuState, Mode, Root,
+};
+
+fn judged(micros: u64, kind: EventKind, judgements: Vec<Judgement>) -> Judged {
+    let event = Event { time_ns: 1_000_000_000 + micros * 1000, kind };
+    Judged { event, judgements, mode: None, expected_level: None }
+}
+
+fn says(rule: &'static str, verdict: Verdict, message: &str) -> Judgement {
+    Judgement { rule, verdict, message: message.to_owned(), evidence: vec![] }
+}
+
+fn hooks() -> EventKind {
+    let status = |hook: &str, attached, how: &str| HookStatus {
+        hook: hook.to_owned(),
+        attached,
+        how: how.to_owned(),
+    };
+    EventKind::Hooks {
+        hooks: vec![
+            status("kvm_init_mmu", true, "kprobe kvm:kvm_init_mmu"),
+            status("init_kvm_tdp_mmu", false, "inlined by the compiler: no such symbol"),
+        ],
+        not_seen: vec!["hardware_setup".to_owned()],
+    }
+}
+
+fn facts() -> KernelFacts {
+    KernelFacts {
+        release: "6.12.0".to_owned(),
+        vendor: Vendor::Vmx,
+        behaviour: Behaviour {
+            has_tdp_root_level: true,
+            has_max_tdp_level: true,
+            ..Behaviour::default()
+        },
+        hardware: Hardware {
+            ept_vpid_cap: Fact::unknown("no /dev/cpu/0/msr"),
+            offers_ept: Fact::unknown("no /dev/cpu/0/msr"),
+            host_la57: Fact::known(false, "mmap"),
+        },
+        kvm: KvmState {
+            tdp_enabled: Fact::known(true, "kcore"),
+            max_tdp_level: Fact::known(5, "kcore"),
+            tdp_root_level: Fact::unknown("hidden"),
+            enable_ept: Fact::known(true, "kcore"),
+            vmx_capability_ept: Fact::known(0xc0, "kcore"),
+            npt_enabled: Fact::unknown("no kvm_amd"),
+        },
+    }
+}
+
+fn decision(micros: u64, maxphyaddr: u32, level: u8, judgement: Judgement) -> Judged {
+    let after = MmuState { role: 0x1a5, cpu_role: 0, root_level: Some(level), direct: None };
+    let decision = Decision {
+        observed_by: "kvm_init_mmu return".to_owned(),
+        vm: 1,
+        pid: 4242,
+        tgid: 4242,
+        vcpu: 3,
+        maxphyaddr: Some(maxphyaddr),
+        cpuid: Some(CpuidLeaves { entries: 30, max_leaf: Some(8), address_sizes: None }),
+        before: Some(MmuState::default()),
+        after,
+        inputs: Inputs { max_tdp_level: Some(5), ..Inputs::default() },
+        ..Decision::default()
+    };
+    let kind = EventKind::Decision(Box::new(decision));
+    let expected_level = (judgement.verdict != Verdict::Undetermined).then_some(5);
+    let mode = Some(Mode::Tdp);
+    Judged { mode, expected_level, ..judged(micros, kind, vec![judgement]) }
+}
+
+/// A decision without anything that could be read.
+fn unread(micros: u64) -> Judged {
+    let kind = EventKind::Decision(Box::default());
+    judged(micros, kind, vec![says("EPT101", Verdict::Undetermined, "nothing was read")])
+}
+
+/// One of everything that a stream can hold.
+pub(in crate::sink) fn stream() -> Vec<Judged> {
+    let undetermined = says("EPT106", Verdict::Undetermined, "MSR 0x48c: no /dev/cpu/0/msr");
+    let mismatch = Judgement {
+        evidence: vec![
+            Evidence::new("root level", 4, "kvm_init_mmu return"),
+            Evidence::new("max_tdp_level", 5, "read at the decision"),
+        ],
+        ..says("EPT103", Verdict::Mismatch, "root level is 4, should be 5")
+    };
+    let arguments = ConfigureMmu {
+        enable_tdp: true,
+        forced_root_level: None,
+        max_root_level: Some(5),
+        huge_page_level: Some(3),
+    };
+    let root = Root { vm: 1, pid: 4242, vcpu: 3, gfn: 0, role: 0x8005, root_level: 5 };
+    let set_up = || EventKind::Facts(Box::new(facts()));
+    let loss = EventKind::Loss { hook: "kvm_init_mmu".to_owned(), records: 7 };
+    let gap = EventKind::Gap { reason: "kvm was loaded again".to_owned() };
+    let setup = EventKind::HardwareSetup { function: "vmx_hardware_setup".to_owned() };
+    vec![
+        judged(0, hooks(), vec![]),
+        judged(1, set_up(), vec![undetermined.clone()]),
+        judged(2, setup, vec![]),
+        judged(3, EventKind::ConfigureMmu(arguments), vec![says("EPT104", Verdict::Ok, "")]),
+        decision(4, 52, 5, says("EPT103", Verdict::Ok, "root level 5")),
+        decision(5, 52, 4, mismatch),
+        judged(6, EventKind::Root(root), vec![says("EPT103", Verdict::Ok, "")]),
+        unread(7),
+        judged(8, set_up(), vec![undetermined]),
+        judged(9, loss, vec![]),
+        judged(10, gap, vec![]),
+    ]
+}
+
+pub(in crate::sink) fn summary() -> Summary {
+    let hook = "kvm_init_mmu".to_owned();
+    let counts = HookCounts { hook, fired: 10, delivered: 2, filtered: 1, dropped: 4, missed: 3 };
+    Summary {
+        decisions: 3,
+        mismatches: 1,
+        undetermined: 3,
+        lost: 7,
+        gaps: 1,
+        hooks: vec![counts],
+        ..Summary::default()
+    }
+}
+
+fn shown(colour: bool, quiet: bool, stream: &[Judged]) -> String {
+    let mut out = Vec::new();
+    let mut text = Text::new(&mut out, colour, quiet);
+    for judged in stream {
+        text.event(judged).unwrap();
+    }
+    text.finish(&summary()).unwrap();
+    String::from_utf8(out).unwrap()
+}
+
+const WHOLE: &str = "\
+attached     kvm_init_mmu (kprobe kvm:kvm_init_mmu)
+not seen     hardware_setup
+      1.000001  set-up       kvm_intel, decision D (5.15 to 6.15): tdp_enabled true, max_tdp_level 5, tdp_root_level ?  undetermined
+    EPT106 undetermined: MSR 0x48c: no /dev/cpu/0/msr
+      1.000002  set-up       hardware_setup seen: vmx_hardware_setup
+      1.000003  set-up       kvm_configure_mmu: enable_tdp true, forced ?, max 5, huge page level 3  ok
+      1.000004  decision     VM 1 (pid 4242) vCPU 3: MAXPHYADDR 52, tdp, root level 5  ok
+      1.000005  decision     VM 1 (pid 4242) vCPU 3: MAXPHYADDR 52, tdp, root level 4  MISMATCH
+    EPT103 MISMATCH: root level is 4, should be 5
+      root level = 4  (kvm_init_mmu return)
+      max_tdp_level = 5  (read at the decision)
+      1.000006  root         VM 1 (pid 4242) vCPU 3: root page of level 5 in use  ok
+      1.000007  decision     VM 0 (pid 0) vCPU 0: MAXPHYADDR ?, ?, root level ?  undetermined
+    EPT101 undetermined: nothing was read
+      1.000008  set-up       kvm_intel, decision D (5.15 to 6.15): tdp_enabled true, max_tdp_level 5, tdp_root_level ?  undetermined
+      1.000009  LOSS         7 records of kvm_init_mmu are lost
+      1.000010  GAP          kvm was loaded again
+3 decisions: 1 mismatches, 3 undetermined, 0 advisories; 7 records lost, 1 gaps
+hook                               fired delivered  filtered   dropped    missed
+kvm_init_mmu                          10         2         1         4         3
+";
+
+#[test]
+fn a_stream_reads_as_written_here() {
+    assert_eq!(shown(false, false, &stream()), WHOLE);
+}
+
+const QUIET: &str = "      1.000001  set-up       kvm_intel, decision D (5.15 to 6.15): tdp_enabled true, max_tdp_level 5, tdp_root_level ?  undetermined
+    EPT106 undetermined: MSR 0x48c: no /dev/cpu/0/msr
+      1.000005  decision     VM 1 (pid 4242) vCPU 3: MAXPHYADDR 52, tdp, root level 4  MISMATCH
+    EPT103 MISMATCH: root level is 4, should be 5
+      root level = 4  (kvm_init_mmu return)
+      max_tdp_level = 5  (read at the decision)
+      1.000007  decision     VM 0 (pid 0) vCPU 0: MAXPHYADDR ?, ?, root level ?  undetermined
+    EPT101 undetermined: nothing was read
+      1.000008  set-up       kvm_intel, decision D (5.15 to 6.15): tdp_enabled true, max_tdp_level 5, tdp_root_level ?  undetermined
+      1.000009  LOSS         7 records of kvm_init_mmu are lost
+      1.000010  GAP          kvm was loaded again
+3 decisions: 1 mismatches, 3 undetermined, 0 advisories; 7 records lost, 1 gaps
+";
+
+#[test]
+fn quiet_hides_what_is_ok_and_never_loss_gap_or_mismatch() {
+    assert_eq!(shown(false, true, &stream()), QUIET);
+}
+
+#[test]
+fn a_missing_fact_is_told_once_and_another_is_told_too() {
+    let other = says("EPT101", Verdict::Undetermined, "something else was not read");
+    let decision = judged(0, EventKind::Decision(Box::default()), vec![other]);
+    let text = shown(false, false, &[unread(0), unread(1), decision, unread(2)]);
+    assert_eq!(text.matches("nothing was read").count(), 1);
+    assert_eq!(text.matches("something else was not read").count(), 1);
+    assert_eq!(text.matches("  undetermined\n").count(), 4, "and each is marked");
+}
+
+#[test]
+fn a_mismatch_is_told_each_time() {
+    let mismatch = || says("EPT103", Verdict::Mismatch, "root level is 4, should be 5");
+    let twice = [decision(0, 52, 4, mismatch()), decision(1, 52, 4, mismatch())];
+    assert_eq!(shown(false, true, &twice).matches("should be 5").count(), 2);
+}
+
+#[test]
+fn without_a_vendor_module_no_values_are_shown() {
+    let none = KernelFacts { vendor: Vendor::None, ..facts() };
+    let text = shown(false, false, &[judged(0, EventKind::Facts(Box::new(none)), vec![])]);
+    assert!(text.starts_with("      1.000000  set-up       no vendor module of KVM is loaded\n"));
+}
+
+#[test]
+fn colour_marks_the_verdicts_alone() {
+    let coloured = shown(true, false, &stream());
+    for verdict in ["\x1b[31mMISMATCH\x1b[0m", "\x1b[33mundetermined\x1b[0m", "\x1b[32mok\x1b[0m"] {
+        assert!(coloured.contains(verdict), "{verdict:?}");
+    }
+    let mut plain = coloured;
+    for code in ["\x1b[31m", "\x1b[32m", "\x1b[33m", "\x1b[0m"] {
+        plain = plain.replace(code, "");
+    }
+    assert_eq!(plain, shown(false, false, &stream()));
+}
