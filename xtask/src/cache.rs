@@ -7,6 +7,7 @@
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::process;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 
@@ -27,7 +28,21 @@ impl Cache {
             let dir = root.join(dir);
             fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
         }
-        Ok(Self { root })
+        let cache = Self { root };
+        cache.sweep_runs();
+        Ok(cache)
+    }
+
+    /// Removes what lab runs of other days have left for a closer look. What cannot be removed
+    /// stays, and harms nobody.
+    fn sweep_runs(&self) {
+        const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
+        for run in fs::read_dir(self.path("run")).into_iter().flatten().flatten() {
+            let age = run.metadata().and_then(|run| run.modified()).map(|made| made.elapsed());
+            if matches!(age, Ok(Ok(age)) if age > KEPT) {
+                let _ = fs::remove_dir_all(run.path());
+            }
+        }
     }
 
     /// A path inside the cache.

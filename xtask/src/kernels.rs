@@ -87,6 +87,11 @@ fn check(cell: &Cell, outcome: &Outcome, out: &Path) -> Result<Checked> {
     if outcome.exit_code != 0 {
         bail!("exit code {}", outcome.exit_code);
     }
+    // A suite that has moved on must not write another kernel's data under this one's name.
+    let kernel = name.rsplit('-').next().unwrap_or_default();
+    if !outcome.release.starts_with(&format!("{kernel}.")) {
+        bail!("the kernel is {}, and not {kernel}", outcome.release);
+    }
     let report = Report::parse(&read("check.jsonl")?)?;
     if !report.faults.is_empty() {
         bail!("{}", report.faults.join("; "));
