@@ -362,6 +362,15 @@ pub struct Config {
     pub tracepoints: TracepointFields,
 }
 
+impl Config {
+    /// Whether programs loaded with one read the right members under the other.
+    pub fn same_structures(&self, other: &Self) -> bool {
+        self.fields == other.fields
+            && self.cpuid_embedded == other.cpuid_embedded
+            && self.files == other.files
+    }
+}
+
 /// Members of `struct kvm_vcpu`, from its start unless said otherwise.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -36,7 +36,7 @@ impl Cache {
     /// Removes what lab runs of other days have left for a closer look. What cannot be removed
     /// stays, and harms nobody.
     fn sweep_runs(&self) {
-        const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
+        const KEPT: Duration = Duration::from_hours(24);
         for run in fs::read_dir(self.path("run")).into_iter().flatten().flatten() {
             let age = run.metadata().and_then(|run| run.modified()).map(|made| made.elapsed());
             if matches!(age, Ok(Ok(age)) if age > KEPT) {

@@ -113,6 +113,15 @@ impl AttachPlan {
         plan
     }
 
+    /// Chooses no tracepoint, for this reason.
+    pub fn refuse_tracepoints(&mut self, why: &str) {
+        for planned in &mut self.hooks {
+            if matches!(planned.attach, Ok(Attach::Tracepoint { .. })) {
+                planned.attach = Err(why.to_owned());
+            }
+        }
+    }
+
     /// The hooks to attach.
     pub fn chosen(&self) -> impl Iterator<Item = (&PlannedHook, &Attach)> {
         self.hooks.iter().filter_map(|hook| Some((hook, hook.attach.as_ref().ok()?)))

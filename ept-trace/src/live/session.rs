@@ -220,7 +220,8 @@ impl Session {
         }
         self.host = host?;
         let mut events = Vec::new();
-        if self.host.config(&self.tracefs, self.options.tgid) == self.config {
+        let config = self.host.config(&self.tracefs, self.options.tgid);
+        if config.same_structures(&self.config) {
             self.object.set_variables(self.host.variables())?;
             if !self.loading.is_unchanged() {
                 self.object.set_variables(Variables::default())?;
@@ -228,13 +229,16 @@ impl Session {
             // Hooks on a function that runs once, at load, can only be set while its module is
             // away.
             let mut plan = self.host.plan(&self.tracefs, !self.options.no_kprobes);
+            if config.tracepoints != self.config.tracepoints {
+                plan.refuse_tracepoints("kvm was not loaded when ept-trace was started");
+            }
             if self.hooks.attach(&mut plan, &mut self.object, &self.tracefs) {
                 self.plan = plan;
                 events.push(now(self.plan.event()));
             }
         } else if self.hooks.detach(&self.tracefs) {
-            let reason = "kvm was loaded with structures or tracepoints that were not known when \
-                          ept-trace was started: nothing is captured until it is started again";
+            let reason = "kvm was loaded with other structures than when ept-trace was started: \
+                          nothing is captured until it is started again";
             events.push(now(EventKind::Gap { reason: reason.to_owned() }));
         }
         events.push(now(EventKind::Facts(Box::new(self.host.facts.clone()))));
