@@ -2,6 +2,7 @@
 # Process 1 of a lab cell. ttyS0 is the kernel's console; ttyS1 carries, in raw bytes:
 #   RS nonce " begin " release LF, the command's output,
 #   RS nonce " end " exit-code size LF, then so many bytes of tar.gz: the files in /out.
+# In between, /bin/poke may ask for the kernel's memory to be changed; see there.
 # RS is the byte 0x1e. The host ends the emulator when it has them all.
 export PATH=/bin:/add HOME=/ TERM=linux
 . /lab.conf

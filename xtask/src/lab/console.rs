@@ -51,6 +51,8 @@ pub enum Event {
     Begin(String),
     /// The command printed this.
     Output(Vec<u8>),
+    /// The command wants the kernel's memory changed, and waits for a line that answers.
+    Poke(String),
     /// The command is over, and so is the channel: exit code and the files of `/out` as tar.gz.
     End(i32, Vec<u8>),
 }
@@ -59,8 +61,7 @@ pub enum Event {
 /// mistaken for one; `lab/init.sh` is the other end.
 #[derive(Debug)]
 pub struct Channel {
-    begin: Vec<u8>,
-    end: Vec<u8>,
+    markers: [Vec<u8>; 3],
     pending: Vec<u8>,
     /// After the end marker: the exit code, and the size of what follows.
     trailer: Option<(i32, usize)>,
@@ -70,7 +71,8 @@ impl Channel {
     /// A channel whose markers carry `nonce`.
     pub fn new(nonce: &str) -> Self {
         let marker = |word: &str| [&[MARK], format!("{nonce} {word} ").as_bytes()].concat();
-        Self { begin: marker("begin"), end: marker("end"), pending: Vec::new(), trailer: None }
+        let markers = ["begin", "poke", "end"].map(marker);
+        Self { markers, pending: Vec::new(), trailer: None }
     }
 
     /// Takes in more bytes; what they complete comes out.
@@ -107,16 +109,17 @@ impl Channel {
         let could_be = |marker: &[u8]| {
             marker.iter().zip(&self.pending).all(|(expected, byte)| expected == byte)
         };
-        let marker = [&self.begin, &self.end].into_iter().find(|marker| could_be(marker));
-        let Some(start) = marker.map(Vec::len) else {
+        let Some(which) = self.markers.iter().position(|marker| could_be(marker)) else {
             return self.output(1);
         };
         let end = self.pending.iter().position(|byte| *byte == b'\n')?;
-        let is_begin = could_be(&self.begin);
+        let start = self.markers[which].len();
         let line: Vec<u8> = self.pending.drain(..=end).collect();
         let text = String::from_utf8_lossy(&line[start..end]).into_owned();
-        if is_begin {
-            return Some(Event::Begin(text));
+        match which {
+            0 => return Some(Event::Begin(text)),
+            1 => return Some(Event::Poke(text)),
+            _ => {}
         }
         let mut numbers = text.split(' ');
         let code = numbers.next().and_then(|word| word.parse().ok()).unwrap_or(-1);
@@ -131,7 +134,7 @@ mod tests {
     use super::*;
 
     const STREAM: &[u8] =
-        b"lab: no msr\n\x1e77 begin 6.1\nhello\x1e7 \x1e\n\x1e77 end 3 4\n\x1f\x8b\n\0";
+        b"lab: no msr\n\x1e77 begin 6.1\n\x1e77 poke ff 1 05 04\nhello\x1e7 \x1e\n\x1e77 end 3 4\n\x1f\x8b\n\0";
 
     fn expected() -> (Vec<u8>, String, Event) {
         let end = Event::End(3, b"\x1f\x8b\n\0".to_vec());
@@ -145,6 +148,7 @@ mod tests {
             match event {
                 Event::Begin(text) => release = text,
                 Event::Output(bytes) => output.extend(bytes),
+                Event::Poke(text) => assert_eq!(text, "ff 1 05 04"),
                 end @ Event::End(..) => last = Some(end),
             }
         }

@@ -4,6 +4,8 @@
 //! the files [`CONSOLE`] and [`CHANNEL`] there.
 
 use std::fs::{self, File};
+use std::io::Write;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
@@ -18,6 +20,10 @@ pub const CONSOLE: &str = "console";
 pub const CHANNEL: &str = "channel";
 /// The emulator's own words.
 pub const LOG: &str = "emulator.log";
+/// The command's channel both ways, where the memory may be poked.
+const PIPE: &str = "pipe";
+/// QEMU's GDB stub, where the memory may be poked.
+pub const GDB: &str = "gdb";
 /// The initramfs.
 pub const INITRAMFS: &str = "initramfs";
 const ISO: &str = "boot.iso";
@@ -35,10 +41,20 @@ pub fn discard_images(dir: &Path) {
     }
 }
 
+/// What is asked of QEMU's machine; Bochs' is always the same.
+#[derive(Debug, Clone, Copy)]
+pub struct Machine {
+    /// CPUs.
+    pub smp: u32,
+    /// Whether its memory may be poked.
+    pub pokes: bool,
+}
+
 /// A running emulator. Killed when dropped, and by the kernel should this process die.
 #[derive(Debug)]
 pub struct Emulator {
     child: Child,
+    answers: Option<File>,
 }
 
 impl Emulator {
@@ -47,13 +63,14 @@ impl Emulator {
         cpu: Cpu,
         bochs: Option<&Path>,
         image: &Path,
-        smp: u32,
+        machine: Machine,
         dir: &Path,
     ) -> Result<Self> {
         let mut command = match (cpu, bochs) {
             (Cpu::Vmx | Cpu::Vmx5, Some(bochs)) => self::bochs(cpu, bochs, image, dir)?,
-            _ => qemu(cpu, image, smp),
+            _ => qemu(cpu, image, machine),
         };
+        let answers = if machine.pokes { Some(answers(dir)?) } else { None };
         let log = File::create(dir.join(LOG)).context("cannot write the emulator's log")?;
         let child = command
             .current_dir(dir)
@@ -62,7 +79,13 @@ impl Emulator {
             .stderr(log)
             .spawn()
             .context("cannot start the emulator; `setpriv` is in util-linux")?;
-        Ok(Self { child })
+        Ok(Self { child, answers })
+    }
+
+    /// Sends the command a line.
+    pub fn answer(&mut self, line: &str) -> Result<()> {
+        let file = self.answers.as_mut().context("this machine cannot be poked")?;
+        writeln!(file, "{line}").context("cannot answer the command")
     }
 
     /// Whether it has ended, and how.
@@ -86,17 +109,34 @@ fn mortal(program: &Path) -> Command {
     command
 }
 
-fn qemu(cpu: Cpu, image: &Path, smp: u32) -> Command {
+fn qemu(cpu: Cpu, image: &Path, machine: Machine) -> Command {
     let la57 = if cpu == Cpu::Svm { "on" } else { "off" };
     let mut command = mortal(Path::new("qemu-system-x86_64"));
     command.args(["-accel", "tcg", "-m", "1024", "-nodefaults", "-no-reboot", "-display", "none"]);
-    command.args(["-smp", &smp.to_string()]);
+    command.args(["-smp", &machine.smp.to_string()]);
     command.args(["-cpu", &format!("max,svm=on,la57={la57}")]);
     command.arg("-kernel").arg(image).args(["-initrd", INITRAMFS, "-append", KERNEL_OPTIONS]);
-    for file in [CONSOLE, CHANNEL] {
-        command.args(["-serial", &format!("file:{file}")]);
+    command.args(["-serial", &format!("file:{CONSOLE}")]);
+    if machine.pokes {
+        let channel = format!("pipe,id=channel,path={PIPE}");
+        command.args(["-chardev", &channel, "-serial", "chardev:channel"]);
+        command.args(["-gdb", &format!("unix:{GDB},server=on,wait=off")]);
+    } else {
+        command.args(["-serial", &format!("file:{CHANNEL}")]);
     }
     command
+}
+
+/// Makes what QEMU takes for the two ends of a pipe: one to read answers from, and as the other the
+/// same file that it writes without pokes. Returned is the former, open for reading too: then
+/// neither this nor the emulator waits for the other.
+fn answers(dir: &Path) -> Result<File> {
+    let path = dir.join(PIPE).with_extension("in");
+    command::run(Command::new("mkfifo").arg(&path))?;
+    File::create(dir.join(CHANNEL))
+        .and_then(|_| symlink(CHANNEL, dir.join(PIPE).with_extension("out")))
+        .and_then(|()| File::options().read(true).write(true).open(path))
+        .context("cannot make the pipe for answers")
 }
 
 /// Bochs boots from a CD only, so it gets one with isolinux.

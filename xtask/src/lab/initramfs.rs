@@ -13,6 +13,7 @@ use crate::setup::kernels::Kernel;
 use crate::setup::modules;
 
 const INIT: &str = include_str!("../../lab/init.sh");
+const POKE: &str = include_str!("../../lab/poke.sh");
 
 const DIRECTORIES: [&str; 11] =
     ["add", "bin", "dev", "lib", "lib/modules", "out", "proc", "root", "sys", "tmp", "usr"];
@@ -29,6 +30,10 @@ pub fn build(cell: &Cell, kernel: &Kernel, options: &Options, nonce: &str) -> Re
     archive.add("bin/busybox", Kind::Program, &read(Path::new(BUSYBOX))?)?;
     // For the first line of the init script, which has busybox make all other links.
     archive.add("bin/sh", Kind::Link, b"busybox")?;
+
+    if options.pokes {
+        archive.add("bin/poke", Kind::Program, POKE.as_bytes())?;
+    }
 
     let modules = match &kernel.modules {
         Some(tree) => modules::collect(tree, &modules::WANTED)?,

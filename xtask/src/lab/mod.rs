@@ -7,8 +7,10 @@
 mod cell;
 mod console;
 mod emulator;
+mod gdb;
 mod initramfs;
 pub mod matrix;
+mod poke;
 pub mod product;
 mod run;
 
@@ -70,6 +72,9 @@ pub struct Args {
     /// CPUs of the guest, on QEMU
     #[arg(long, hide = true, default_value_t = 1)]
     smp: u32,
+    /// Let the command use `poke`, on QEMU
+    #[arg(long, hide = true)]
+    pokes: bool,
     /// What to run (default: ept-trace check)
     #[arg(last = true, value_name = "CMD")]
     command: Vec<String>,
@@ -91,6 +96,7 @@ pub fn main(args: &Args) -> Result<ExitCode> {
         timeout: Duration::from_secs(args.timeout),
         load_kvm: !args.no_kvm,
         smp: args.smp,
+        pokes: args.pokes,
         out: args.out.clone(),
         stream: cells.len() == 1,
     };

@@ -11,8 +11,9 @@ use anyhow::{Context, Result, bail};
 
 use super::cell::{Cell, Cpu};
 use super::console::{Channel, Event, Tail, crash_line};
-use super::emulator::{self, Emulator};
+use super::emulator::{self, Emulator, Machine};
 use super::initramfs;
+use super::poke::Poke;
 use crate::command;
 use crate::setup::{Setup, bochs};
 
@@ -40,6 +41,8 @@ pub struct Options {
     pub load_kvm: bool,
     /// CPUs of the guest, on QEMU.
     pub smp: u32,
+    /// Let the command poke the kernel's memory, on QEMU.
+    pub pokes: bool,
     /// Where the files of the guest's `/out` go.
     pub out: Option<PathBuf>,
     /// Copy the command's output to stdout as it comes.
@@ -56,6 +59,7 @@ impl Options {
             timeout: Duration::from_secs(DEFAULT_TIMEOUT),
             load_kvm: true,
             smp: 1,
+            pokes: false,
             out: None,
             stream: false,
         }
@@ -94,7 +98,8 @@ pub fn run(cell: &Cell, options: &Options) -> Result<Outcome> {
     fs::create_dir_all(&dir)
         .and_then(|()| fs::write(dir.join(emulator::INITRAMFS), initramfs))
         .with_context(|| format!("cannot write to {}", dir.display()))?;
-    let emulator = Emulator::start(cell.cpu, bochs.as_deref(), &kernel.image, options.smp, &dir)?;
+    let machine = Machine { smp: options.smp, pokes: options.pokes };
+    let emulator = Emulator::start(cell.cpu, bochs.as_deref(), &kernel.image, machine, &dir)?;
     let outcome = Follower::new(emulator, &dir, &nonce, options)
         .follow()
         .with_context(|| format!("lab cell {} (see {})", cell.file_name(), dir.display()))?;
@@ -177,10 +182,20 @@ impl<'a> Follower<'a> {
                     }
                     self.output.extend(bytes);
                 }
+                Event::Poke(asked) => self.poke(&asked)?,
                 Event::End(code, files) => return Ok(Some((code, files))),
             }
         }
         Ok(None)
+    }
+
+    /// Changes the kernel's memory as the command asks, and answers it.
+    fn poke(&mut self, asked: &str) -> Result<()> {
+        let done = asked.parse().and_then(|poke: Poke| poke.apply(self.dir));
+        self.emulator.answer(&match done {
+            Ok(places) => format!("changed in {places} places"),
+            Err(error) => format!("refused: {error:#}").replace('\n', " "),
+        })
     }
 
     fn finished(self, exit_code: i32, files: &[u8]) -> Result<Outcome> {
