@@ -9,10 +9,10 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, anyhow, bail};
 
-use crate::command;
 use crate::judged::{Report, Summary};
 use crate::lab::{self, Cell, Cpu, KernelChoice, Options, Outcome, matrix};
 use crate::setup::Setup;
+use crate::{command, document};
 
 /// `cargo xtask kernels`
 #[derive(Debug, clap::Args)]
@@ -27,10 +27,6 @@ const COMMAND: [&str; 3] = [
     "-c",
     "ept-trace check -j --reload --maxphyaddr 36,48,49,52 -o /out/events.jsonl >/out/check.jsonl",
 ];
-
-/// The lines in the document that hold the table between them.
-const BEGIN: &str = "<!-- cells: begin -->";
-const END: &str = "<!-- cells: end -->";
 
 const HEAD: &str = "\
 | CPU | Kernel | Decision | Decisions | Root level: MAXPHYADDR | Hooks that fired | hardware_setup | Seconds |
@@ -138,18 +134,12 @@ fn hooks(summary: &Summary) -> String {
 }
 
 fn write(checked: &[Checked]) -> Result<()> {
-    let document = command::repository().join("docs/kernels.md");
     let table: String = checked.iter().map(|cell| cell.row.as_str()).collect();
     // First what can still be refused.
-    let text = if document.exists() {
-        fs::read_to_string(&document).with_context(|| format!("{}", document.display()))?
-    } else {
-        format!("# Kernels\n\n{BEGIN}\n{END}\n")
-    };
-    let text = with_table(&text, &format!("{HEAD}{table}"))
-        .with_context(|| format!("{} needs the lines `{BEGIN}` and `{END}`", document.display()))?;
+    let document =
+        document::renewed("docs/kernels.md", "Kernels", "cells", &format!("{HEAD}{table}"))?;
     let files = checked.iter().map(|cell| &cell.corpus);
-    for (path, text) in files.chain([&(document, text)]) {
+    for (path, text) in files.chain([&document]) {
         let cannot = || format!("cannot write {}", path.display());
         fs::create_dir_all(path.parent().unwrap_or(path)).with_context(cannot)?;
         fs::write(path, text).with_context(cannot)?;
@@ -158,25 +148,9 @@ fn write(checked: &[Checked]) -> Result<()> {
     Ok(())
 }
 
-/// `text` with `table` between the two lines.
-fn with_table(text: &str, table: &str) -> Option<String> {
-    let (before, rest) = text.split_once(BEGIN)?;
-    let (_, after) = rest.split_once(END)?;
-    Some(format!("{before}{BEGIN}\n{table}{END}{after}"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_table_alone_is_replaced() {
-        let text = format!("a\n{BEGIN}\nold\n{END}\nz\n");
-        let renewed = format!("a\n{BEGIN}\n| new |\n{END}\nz\n");
-        assert_eq!(with_table(&text, "| new |\n"), Some(renewed.clone()));
-        assert_eq!(with_table(&renewed, "| new |\n"), Some(renewed));
-        assert_eq!(with_table("no such lines", "| new |\n"), None);
-    }
 
     #[test]
     fn levels_and_hooks_are_short() {

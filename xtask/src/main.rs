@@ -6,6 +6,7 @@ mod bench;
 mod cache;
 mod command;
 mod demo;
+mod document;
 mod judged;
 mod kernels;
 mod lab;

@@ -86,7 +86,8 @@ impl KernelChoice {
         }
     }
 
-    fn name(&self) -> String {
+    /// As the command line calls it; a file by its name alone.
+    pub fn name(&self) -> String {
         match self {
             Self::Debian(debian) => debian.version.to_owned(),
             Self::Image(image, _) => {

@@ -26,33 +26,47 @@ pub fn run_all(
     if cells.iter().any(|cell| cell.cpu.module() == "kvm_intel") {
         bochs::ensure(setup)?;
     }
+    let work = |cell: &Cell| {
+        let mut options = options.clone();
+        options.out = options.out.map(|dir| dir.join(cell.file_name()));
+        run(cell, &options).and_then(|outcome| keep_output(&options, outcome))
+    };
+    Ok(side_by_side(cells, jobs, work, tell))
+}
+
+/// Does `work` on all `tasks`, `jobs` at a time, and hands each result to `tell` as it comes. The
+/// results are returned in the order of `tasks`.
+pub fn side_by_side<T: Sync, R: Send>(
+    tasks: &[T],
+    jobs: Option<usize>,
+    work: impl Fn(&T) -> R + Sync,
+    tell: impl Fn(&T, &R) + Sync,
+) -> Vec<R> {
     let one_per_core = || thread::available_parallelism().map_or(1, usize::from);
     let next = AtomicUsize::new(0);
     let done = Mutex::new(Vec::new());
     let worker = || {
-        while let Some((index, cell)) = take(&next, cells) {
-            let mut options = options.clone();
-            options.out = options.out.map(|dir| dir.join(cell.file_name()));
-            let result = run(cell, &options).and_then(|outcome| keep_output(&options, outcome));
-            // Told under the lock, so that a cell's lines stay together.
+        while let Some((index, task)) = take(&next, tasks) {
+            let result = work(task);
+            // Told under the lock, so that a task's lines stay together.
             let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
-            tell(cell, &result);
+            tell(task, &result);
             done.push((index, result));
         }
     };
     thread::scope(|scope| {
-        for _ in 0..jobs.unwrap_or_else(one_per_core).clamp(1, cells.len().max(1)) {
+        for _ in 0..jobs.unwrap_or_else(one_per_core).clamp(1, tasks.len().max(1)) {
             scope.spawn(worker);
         }
     });
     let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
     done.sort_by_key(|(index, _)| *index);
-    Ok(done.into_iter().map(|(_, result)| result).collect())
+    done.into_iter().map(|(_, result)| result).collect()
 }
 
-fn take<'a>(next: &AtomicUsize, cells: &'a [Cell]) -> Option<(usize, &'a Cell)> {
+fn take<'a, T>(next: &AtomicUsize, tasks: &'a [T]) -> Option<(usize, &'a T)> {
     let index = next.fetch_add(1, Ordering::Relaxed);
-    cells.get(index).map(|cell| (index, cell))
+    tasks.get(index).map(|task| (index, task))
 }
 
 /// The raw output beside the files from `/out`.
@@ -83,7 +97,8 @@ pub fn print(cell: &Cell, result: &Result<Outcome>, verbose: bool) {
     }
 }
 
-fn indented(text: &str) -> String {
+/// `text` as what a cell has printed.
+pub fn indented(text: &str) -> String {
     let lines: Vec<String> = text.lines().map(|line| format!("    | {line}")).collect();
     lines.join("\n")
 }

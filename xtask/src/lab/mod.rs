@@ -7,6 +7,7 @@
 mod cell;
 mod console;
 mod emulator;
+mod faults;
 mod gdb;
 mod initramfs;
 pub mod matrix;
@@ -75,6 +76,12 @@ pub struct Args {
     /// Let the command use `poke`, on QEMU
     #[arg(long, hide = true)]
     pokes: bool,
+    /// Show every rule its fault: poke it into the running kernel, and see that it is found
+    #[arg(long, conflicts_with_all = ["command", "out", "no_product", "no_kvm", "add"])]
+    faults: bool,
+    /// With --faults in every cell: renew the table in docs/rules.md
+    #[arg(long, requires = "faults")]
+    write_docs: bool,
     /// What to run (default: ept-trace check)
     #[arg(last = true, value_name = "CMD")]
     command: Vec<String>,
@@ -98,8 +105,11 @@ pub fn main(args: &Args) -> Result<ExitCode> {
         smp: args.smp,
         pokes: args.pokes,
         out: args.out.clone(),
-        stream: cells.len() == 1,
+        stream: cells.len() == 1 && !args.faults,
     };
+    if args.faults {
+        return faults::main(&setup, &cells, &options, args.jobs, args.write_docs);
+    }
     match cells.as_slice() {
         [cell] => {
             let outcome = run(cell, &options)?;
