@@ -285,6 +285,15 @@ fn losses_are_told_and_make_the_run_incomplete() {
 }
 
 #[test]
+fn every_rule_finds_the_fault_that_it_is_shown() {
+    let output = xtask()
+        .args(["lab", "--faults", "--cpu", "svm", "--kernel", "6.12"])
+        .output()
+        .expect("xtask can be started");
+    assert_eq!(output.status.code(), Some(0), "{}", tests::text(&output));
+}
+
+#[test]
 fn the_demo_shows_both_levels() {
     let output = xtask().arg("demo").output().expect("xtask can be started");
     assert_eq!(output.status.code(), Some(0), "{}", tests::text(&output));

@@ -158,7 +158,7 @@ impl Packets {
 }
 
 fn to_hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
 }
 
 fn from_hex(text: &str) -> Option<Vec<u8>> {

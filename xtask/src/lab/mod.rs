@@ -39,6 +39,7 @@ pub const LDLINUX: &str = "/usr/lib/syslinux/modules/bios/ldlinux.c32";
 
 /// `cargo xtask lab`
 #[derive(Debug, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
 pub struct Args {
     /// svm, svm-la48, vmx, vmx5 or all
     #[arg(long, default_value = "vmx5")]

@@ -110,22 +110,15 @@ impl Scenario<'_> {
     }
 
     fn script(&self) -> String {
-        let mut script = String::new();
-        let mut phase = |name: &str, back: Option<bool>| {
-            for Change { symbol, within, old, new } in self.seed.changes {
-                let _ = match back {
-                    None => continue,
-                    Some(false) => writeln!(script, "poke {symbol} {within} {old} {new}"),
-                    Some(true) => writeln!(script, "poke {symbol} {within} {new} {old}"),
-                };
-                script.push_str("[ $? = 0 ] || exit 2\n");
-            }
-            let _ = writeln!(script, "echo '{MARK}{name}'\n{CHECK} 2>&1\necho \"{MARK}exit $?\"");
-        };
-        phase("before", None);
-        phase("poked", Some(false));
-        phase("taken back", Some(true));
-        script
+        let changes = self.seed.changes.iter();
+        let pokes: Vec<String> = changes.clone().map(|change| poke(change, false)).collect();
+        let back: Vec<String> = changes.map(|change| poke(change, true)).collect();
+        [("before", vec![]), ("poked", pokes), ("taken back", back)]
+            .map(|(phase, pokes)| {
+                let pokes = pokes.concat();
+                format!("{pokes}echo '{MARK}{phase}'\n{CHECK} 2>&1\necho \"{MARK}exit $?\"\n")
+            })
+            .concat()
     }
 
     /// Whether the fault was found while it was there, and nothing else, and never else.
@@ -142,6 +135,13 @@ impl Scenario<'_> {
         }
         Ok(())
     }
+}
+
+/// The line of a script that makes a change, or takes it back; with its failure the script ends.
+fn poke(change: &Change, back: bool) -> String {
+    let Change { symbol, within, old, new } = change;
+    let (old, new) = if back { (new, old) } else { (old, new) };
+    format!("poke {symbol} {within} {old} {new} || exit 2\n")
 }
 
 /// What one run of the command came to.
@@ -224,43 +224,42 @@ fn names(finding: &Value, value: &str) -> bool {
     evidence.is_some_and(|evidence| evidence.iter().any(|piece| piece["value"] == value))
 }
 
-/// Rule by CPU, the kernels in which it was found; and why others are left out.
+/// Rule by CPU, with the kernels in which the fault was found; and why others are left out.
 fn table(cells: &[Cell], scenarios: &[Scenario<'_>], results: &[Result<()>]) -> String {
-    let cpus: Vec<Cpu> = Cpu::ALL.into_iter().filter(|cpu| has(cells, *cpu)).collect();
+    let of_cpu = |cpu: Cpu| cells.iter().filter(move |cell| cell.cpu == cpu);
+    let cpus: Vec<Cpu> = Cpu::ALL.into_iter().filter(|cpu| of_cpu(*cpu).next().is_some()).collect();
     let names: Vec<&str> = cpus.iter().map(|cpu| cpu.name()).collect();
     let mut table = format!("| Rule | Fault | {} |\n", names.join(" | "));
     let _ = writeln!(table, "|---|---|{}", "---|".repeat(cpus.len()));
-    let mut left_out = Vec::new();
     for fault in FAULTS {
         let _ = write!(table, "| {} | {} |", fault.rule, fault.what);
         for cpu in &cpus {
-            let mut kernels = Vec::new();
-            for cell in cells.iter().filter(|cell| cell.cpu == *cpu) {
-                let is_this = |one: &&(&Scenario<'_>, &Result<()>)| {
-                    std::ptr::eq(one.0.fault, fault) && one.0.cell == cell
-                };
-                let ran: Vec<_> = scenarios.iter().zip(results).collect();
-                match (ran.iter().find(is_this), fault.seed(cell)) {
-                    (Some((_, Ok(()))), _) => kernels.push(cell.kernel.name()),
-                    (Some((_, Err(_))), _) => {
-                        kernels.push(format!("**not {}**", cell.kernel.name()))
-                    }
-                    (None, Err(NO_POKES)) | (None, Ok(_)) => {}
-                    (None, Err(why)) => left_out.push((fault, cell, why)),
-                }
-            }
+            let ran = scenarios.iter().zip(results).filter(|(scenario, _)| {
+                std::ptr::eq(scenario.fault, fault) && scenario.cell.cpu == *cpu
+            });
+            let kernels: Vec<String> = ran
+                .map(|(scenario, result)| {
+                    let kernel = scenario.cell.kernel.name();
+                    if result.is_ok() { kernel } else { format!("**not** {kernel}") }
+                })
+                .collect();
             let kernels = if kernels.is_empty() { "–".to_owned() } else { kernels.join(", ") };
             let _ = write!(table, " {kernels} |");
         }
         table.push('\n');
     }
-    table.push_str("\nLeft out:\n");
-    if cells.iter().any(|cell| matches!(cell.cpu, Cpu::Vmx | Cpu::Vmx5)) {
-        let _ = writeln!(table, "- vmx and vmx5: {NO_POKES}.");
-    }
-    for (fault, cell, why) in left_out {
-        let (cpu, kernel) = (cell.cpu.name(), cell.kernel.name());
-        let _ = writeln!(table, "- {} ({}), {cpu} {kernel}: {why}.", fault.rule, fault.what);
+    table.push_str("\nLeft out:\n\n");
+    for cpu in &cpus {
+        if of_cpu(*cpu).all(|cell| FAULTS.iter().all(|fault| fault.seed(cell) == Err(NO_POKES))) {
+            let _ = writeln!(table, "- {}: {NO_POKES}.", cpu.name());
+            continue;
+        }
+        for cell in of_cpu(*cpu) {
+            for (fault, why) in FAULTS.iter().filter_map(|one| Some((one, one.seed(cell).err()?))) {
+                let kernel = cell.kernel.name();
+                let _ = writeln!(table, "- {} on {} {kernel}: {why}.", fault.rule, cpu.name());
+            }
+        }
     }
     for (rule, why) in WITHOUT {
         let _ = writeln!(table, "- {rule}: {why}.");
@@ -268,6 +267,56 @@ fn table(cells: &[Cell], scenarios: &[Scenario<'_>], results: &[Result<()>]) -> 
     table
 }
 
-fn has(cells: &[Cell], cpu: Cpu) -> bool {
-    cells.iter().any(|cell| cell.cpu == cpu)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OK: &str = r#"{"type":"setup","what":"facts","verdict":"ok","rules":{"EPT104":"ok"}}"#;
+    const FOUND: &str = r#"{"type":"finding","rule":"EPT104","verdict":"mismatch","message":"x","evidence":[{"value":"4"},{"value":"5"}]}"#;
+
+    fn phase(code: i32, lines: &[&str]) -> Phase {
+        Phase { code: Some(code), json: lines.iter().flat_map(|line| [*line, "\n"]).collect() }
+    }
+
+    fn fault() -> &'static Fault {
+        FAULTS.iter().find(|fault| fault.rule == "EPT104").unwrap_or(&FAULTS[0])
+    }
+
+    #[test]
+    fn phases_are_told_apart() {
+        let output = format!(
+            "{MARK}before\n{OK}\nept-trace: words\n{MARK}exit 0\npoke: x\n{MARK}poked\n{FOUND}\n{MARK}exit 1\n"
+        );
+        let expected = BTreeMap::from([("before", phase(0, &[OK])), ("poked", phase(1, &[FOUND]))]);
+        assert_eq!(phases(&output), expected);
+    }
+
+    #[test]
+    fn silence_is_a_rule_that_judged_and_said_ok() {
+        assert!(silent("EPT104", &phase(0, &[OK])).is_ok());
+        assert!(silent("EPT105", &phase(0, &[OK])).is_err(), "has not judged");
+        assert!(silent("EPT104", &phase(1, &[OK])).is_err(), "exit code");
+        assert!(silent("EPT104", &phase(0, &[OK, FOUND])).is_err(), "a finding");
+    }
+
+    #[test]
+    fn the_fault_and_nothing_else_is_found() {
+        assert!(found(fault(), &phase(1, &[FOUND])).is_ok());
+        assert!(found(fault(), &phase(0, &[FOUND])).is_err(), "exit code");
+        assert!(found(fault(), &phase(1, &[OK])).is_err(), "nothing found");
+        for other in [
+            FOUND.replace("EPT104", "EPT103"),
+            FOUND.replace("mismatch", "undetermined"),
+            FOUND.replace("\"5\"", "\"6\""),
+        ] {
+            assert!(found(fault(), &phase(1, &[FOUND, &other])).is_err(), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_change_is_taken_back_by_its_reverse() {
+        let change = Change { symbol: "x", within: 2, old: "0a", new: "0b" };
+        assert_eq!(poke(&change, false), "poke x 2 0a 0b || exit 2\n");
+        assert_eq!(poke(&change, true), "poke x 2 0b 0a || exit 2\n");
+    }
 }

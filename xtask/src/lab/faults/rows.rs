@@ -18,12 +18,12 @@ pub struct Fault {
     pub also: &'static [&'static str],
     /// How it is seeded, by cell.
     pub seeds: &'static [Seed],
-    /// Why other cells have none; Bochs' apart, which have [`NO_POKES`].
+    /// Why others of Debian's kernels have none. See also [`NO_POKES`] and [`NOT_DEBIANS`].
     pub elsewhere: &'static str,
 }
 
 /// How a fault is seeded in some cells.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Seed {
     /// The CPUs.
     cpus: &'static [Cpu],
@@ -34,7 +34,7 @@ pub struct Seed {
 }
 
 /// A change of the kernel's memory: what [`super::super::poke`] calls a poke.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Change {
     pub symbol: &'static str,
     pub within: u32,
@@ -44,6 +44,9 @@ pub struct Change {
 
 /// Why a cell with Bochs has no faults.
 pub const NO_POKES: &str = "Bochs' memory is not poked yet";
+
+/// Why a kernel of the user's has only some of the faults.
+const NOT_DEBIANS: &str = "the bytes to change are known for Debian's kernels alone";
 
 /// Rules without a row, and why.
 pub const WITHOUT: [(&str, &str); 2] = [
@@ -67,7 +70,7 @@ const ANY_SVM: &[Cpu] = &[Cpu::Svm, Cpu::SvmLa48];
 const FORCING: &[&str] = &["6.1", "6.12", "7.2"];
 
 /// All faults.
-pub const FAULTS: &[Fault] = &[
+pub static FAULTS: &[Fault] = &[
     Fault {
         rule: "EPT101",
         what: "`cpuid_query_maxphyaddr` defaults to 37 bits",
@@ -78,7 +81,7 @@ pub const FAULTS: &[Fault] = &[
             kernels: &["5.10", "6.1", "6.12", "7.2"],
             changes: &[change("cpuid_query_maxphyaddr", 152, "24000000", "25000000")],
         }],
-        elsewhere: "the code's bytes are known for Debian's kernels alone",
+        elsewhere: "",
     },
     Fault {
         rule: "EPT103",
@@ -119,7 +122,7 @@ pub const FAULTS: &[Fault] = &[
                 )],
             },
         ],
-        elsewhere: "the code's bytes are known for Debian's kernels alone",
+        elsewhere: "",
     },
     Fault {
         rule: "EPT104",
@@ -140,7 +143,7 @@ pub const FAULTS: &[Fault] = &[
                 changes: &[variable("max_tdp_level", "04", "05")],
             },
         ],
-        elsewhere: "the level before is known for Debian's kernels alone",
+        elsewhere: "",
     },
     Fault {
         rule: "EPT104",
@@ -207,17 +210,9 @@ pub const FAULTS: &[Fault] = &[
                     "888b........c683........00",
                 )],
             },
-            // The bit comes with two constants.
-            Seed {
-                cpus: ANY_SVM,
-                kernels: &["7.2"],
-                changes: &[
-                    change("kvm_init_mmu", 1024, "81c980600000", "81c900600000"),
-                    change("kvm_init_mmu", 1024, "660d8060", "660d0060"),
-                ],
-            },
         ],
-        elsewhere: "the code's bytes are known for Debian's kernels alone",
+        elsewhere: "the kernel itself dies of it when the guest is entered, and takes the command \
+                    with it",
     },
 ];
 
@@ -227,7 +222,11 @@ impl Fault {
         if matches!(cell.cpu, Cpu::Vmx | Cpu::Vmx5) {
             return Err(NO_POKES);
         }
-        self.seeds.iter().find(|seed| seed.is_for(cell)).ok_or(self.elsewhere)
+        let why = match cell.kernel {
+            KernelChoice::Debian(_) => self.elsewhere,
+            KernelChoice::Image(..) => NOT_DEBIANS,
+        };
+        self.seeds.iter().find(|seed| seed.is_for(cell)).ok_or(why)
     }
 }
 
