@@ -40,6 +40,7 @@ fn judge(event: &Event, _known: &Known) -> Option<Judgement> {
     let leaf = |value: Option<u32>| value.map_or("absent".to_owned(), |eax| format!("{eax:#x}"));
     let evidence = vec![
         Evidence::new("arch.maxphyaddr", actual, &*decision.observed_by),
+        Evidence::new("cpuid_query_maxphyaddr", expected, "replayed"),
         Evidence::new("CPUID 0x80000000 EAX", leaf(cpuid.max_leaf), "arch.cpuid_entries"),
         Evidence::new("CPUID 0x80000008 EAX", leaf(cpuid.address_sizes), "arch.cpuid_entries"),
     ];

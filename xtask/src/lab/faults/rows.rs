@@ -74,7 +74,7 @@ pub static FAULTS: &[Fault] = &[
     Fault {
         rule: "EPT101",
         what: "`cpuid_query_maxphyaddr` defaults to 37 bits",
-        values: ["37", "absent"],
+        values: ["37", "36"],
         also: &[],
         seeds: &[Seed {
             cpus: ANY_SVM,
