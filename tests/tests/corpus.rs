@@ -165,6 +165,24 @@ fn tdp_and_its_vendor_module_at_odds_is_ept105() {
 }
 
 #[test]
+fn what_is_changed_after_the_set_up_is_found_at_the_next_decision() {
+    for cell in Cell::all() {
+        let levels = with_last_decision(cell, |decision| {
+            let level = decision.inputs.max_tdp_level.expect("captured");
+            decision.inputs.max_tdp_level = Some(9 - level);
+        });
+        let found = mismatched(&judge(levels));
+        assert!(found.contains("EPT104"), "{cell:?}: {found:?}");
+
+        let at_odds = with_last_decision(cell, |decision| match cell.cpu {
+            "vmx" | "vmx5" => decision.inputs.enable_ept = Some(false),
+            _ => decision.inputs.npt_enabled = Some(false),
+        });
+        assert_eq!(mismatched(&judge(at_odds)), BTreeSet::from(["EPT105"]), "{cell:?}");
+    }
+}
+
+#[test]
 fn ept_on_hardware_that_may_not_is_ept105() {
     for bit in [6, 14, 26] {
         for cell in Cell::all().filter(|cell| cell.cpu.starts_with("vmx")) {

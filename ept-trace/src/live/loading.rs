@@ -3,7 +3,7 @@
 use ept_trace_common::abi::ConfigureRecord;
 
 use crate::kernel::{Modules, Presence};
-use crate::model::{Event, EventKind};
+use crate::model::{Event, EventKind, Inputs};
 
 /// Decisions that wait at most. A load takes a second or two; who decides more often than this
 /// meanwhile is told that some were not judged.
@@ -62,12 +62,16 @@ impl Loading {
     }
 
     /// Passes an event on, unless it has to wait.
-    pub(super) fn pass(&mut self, event: Event) -> Option<Event> {
+    pub(super) fn pass(&mut self, mut event: Event) -> Option<Event> {
         let is_about_a_guest = matches!(event.kind, EventKind::Decision(_) | EventKind::Root(_));
         if self.since.is_some() && is_about_a_guest {
             if self.waiting.len() >= MOST_WAITING {
                 let reason = "decisions were made faster than a module was loaded".to_owned();
                 return Some(Event { kind: EventKind::Gap { reason }, ..event });
+            }
+            if let EventKind::Decision(decision) = &mut event.kind {
+                // Read where the variables of the module before were, if at all.
+                decision.inputs = Inputs::default();
             }
             self.waiting.push(Waiting::Event(event));
             return None;

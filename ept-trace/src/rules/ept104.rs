@@ -2,8 +2,8 @@
 //! the hardware can walk.
 //!
 //! What it judges
-//!   max_tdp_level and tdp_root_level as kvm holds them, and the arguments of kvm_configure_mmu
-//!   when the vendor module is loaded while we watch.
+//!   max_tdp_level and tdp_root_level as kvm holds them, at start and at every decision, and the
+//!   arguments of kvm_configure_mmu when the vendor module is loaded while we watch.
 //!
 //! Why it matters
 //!   Every root level of every guest is chosen from these two. With 5 on hardware that walks 4,
@@ -20,7 +20,9 @@
 //!   after resume, look at firmware; if KVM's copy differs from the MSR, see EPT106.
 
 use super::Rule;
-use crate::model::{Event, EventKind, Evidence, Fact, Judgement, KernelFacts, Vendor, Verdict};
+use crate::model::{
+    Decision, Event, EventKind, Evidence, Fact, Judgement, KernelFacts, Vendor, Verdict,
+};
 use crate::oracle::{Known, expected_levels};
 
 pub(super) const RULE: Rule =
@@ -37,6 +39,7 @@ fn judge(event: &Event, known: &Known) -> Option<Judgement> {
             let forced = facts.kvm.tdp_root_level.clone();
             Some(compare(facts, known, &forced, &facts.kvm.max_tdp_level))
         }
+        EventKind::Decision(decision) => judge_decision(decision, facts, known),
         EventKind::ConfigureMmu(args) if !args.enable_tdp => {
             Some(RULE.says(Verdict::Ok, "TDP is not enabled, its levels are unused", vec![]))
         }
@@ -48,6 +51,24 @@ fn judge(event: &Event, known: &Known) -> Option<Judgement> {
         }
         _ => None,
     }
+}
+
+/// What kvm holds at a decision: somebody may have changed it since it was set up.
+fn judge_decision(decision: &Decision, facts: &KernelFacts, known: &Known) -> Option<Judgement> {
+    let inputs = &decision.inputs;
+    let is_known = matches!(facts.vendor, Vendor::Vmx | Vendor::Svm);
+    if !is_known || inputs.tdp_enabled != Some(true) {
+        return None;
+    }
+    let origin = "read at the decision";
+    let forced = match inputs.tdp_root_level {
+        Some(level) => Fact::known(level, origin),
+        // What the kernel does not have, it does not force.
+        None if !facts.behaviour.has_tdp_root_level => facts.kvm.tdp_root_level.clone(),
+        None => return None,
+    };
+    let max = Fact::known(inputs.max_tdp_level?, origin);
+    Some(compare(facts, known, &forced, &max))
 }
 
 fn compare(facts: &KernelFacts, known: &Known, forced: &Fact<u8>, max: &Fact<u8>) -> Judgement {

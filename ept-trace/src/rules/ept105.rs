@@ -2,9 +2,9 @@
 //! agree on whether it is.
 //!
 //! What it judges
-//!   tdp_enabled of kvm against enable_ept of kvm_intel (npt_enabled of kvm_amd), and on VMX
-//!   both against the conditions that hardware_setup tests; and enable_tdp, the argument of
-//!   kvm_configure_mmu, when the module is loaded while we watch.
+//!   tdp_enabled of kvm against enable_ept of kvm_intel (npt_enabled of kvm_amd), at start and at
+//!   every decision, and on VMX both against the conditions that hardware_setup tests; and
+//!   enable_tdp, the argument of kvm_configure_mmu, when the module is loaded while we watch.
 //!
 //! Why it matters
 //!   kvm_init_mmu builds shadow page tables or EPT by tdp_enabled, kvm_intel programs the VMCS
@@ -20,7 +20,9 @@
 //!   that is known to have EPT, an outer hypervisor hides the bit.
 
 use super::Rule;
-use crate::model::{Event, EventKind, Evidence, Fact, Judgement, KernelFacts, Vendor, Verdict};
+use crate::model::{
+    Decision, Event, EventKind, Evidence, Fact, Judgement, KernelFacts, Vendor, Verdict,
+};
 use crate::oracle::{Known, may_enable_ept};
 
 pub(super) const RULE: Rule =
@@ -29,12 +31,33 @@ pub(super) const RULE: Rule =
 fn judge(event: &Event, known: &Known) -> Option<Judgement> {
     match &event.kind {
         EventKind::Facts(facts) => judge_facts(facts, known),
+        EventKind::Decision(decision) => judge_decision(decision, known),
         EventKind::ConfigureMmu(args) => {
             let enabled = Fact::known(args.enable_tdp, "argument of kvm_configure_mmu");
             allowed(&enabled, "enable_tdp", known)
         }
         _ => None,
     }
+}
+
+/// What the two hold at a decision: somebody may have changed one since they were set up.
+fn judge_decision(decision: &Decision, known: &Known) -> Option<Judgement> {
+    let inputs = &decision.inputs;
+    let (name, vendor_says) = match known.vendor() {
+        Vendor::Vmx => ("enable_ept", inputs.enable_ept),
+        Vendor::Svm => ("npt_enabled", inputs.npt_enabled),
+        Vendor::Other(_) | Vendor::None => return None,
+    };
+    let (tdp, vendor) = (inputs.tdp_enabled?, vendor_says?);
+    let origin = "read at the decision";
+    let evidence =
+        vec![Evidence::new("tdp_enabled", tdp, origin), Evidence::new(name, vendor, origin)];
+    Some(if tdp == vendor {
+        RULE.says(Verdict::Ok, format!("both are {tdp}"), evidence)
+    } else {
+        let message = format!("tdp_enabled is {tdp}, {name} is {vendor}");
+        RULE.says(Verdict::Mismatch, message, evidence)
+    })
 }
 
 fn judge_facts(facts: &KernelFacts, known: &Known) -> Option<Judgement> {
