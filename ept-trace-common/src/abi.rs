@@ -39,11 +39,29 @@ pub enum Hook {
     GetPage = 9,
     /// `kvm_arch_destroy_vm`.
     DestroyVm = 10,
+    /// Entry of `vmx_load_mmu_pgd`: a root is put in use.
+    VmxLoadPgd = 11,
+    /// The write of the VMCS field EPT_POINTER inside `vmx_load_mmu_pgd`.
+    EptpWrite = 12,
+    /// Entry of `svm_load_mmu_pgd`.
+    SvmLoadPgd = 13,
+    /// Entry of `kvm_init_shadow_ept_mmu`.
+    ShadowEptEntry = 14,
+    /// Return of `kvm_init_shadow_ept_mmu`: the MMU for L1's EPT is set up.
+    ShadowEptReturn = 15,
+    /// Entry of `kvm_init_shadow_npt_mmu`.
+    ShadowNptEntry = 16,
+    /// Return of `kvm_init_shadow_npt_mmu`: the MMU for L1's NPT is set up.
+    ShadowNptReturn = 17,
+    /// Entry of `kvm_mmu_page_fault`.
+    PageFault = 18,
+    /// Return of `kvm_tdp_page_fault`: what was done about a fault.
+    TdpFaultReturn = 19,
 }
 
 impl Hook {
     /// All hooks, in the order of their numbers.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 20] = [
         Self::InitMmuEntry,
         Self::InitMmuReturn,
         Self::InitTdpMmu,
@@ -55,6 +73,15 @@ impl Hook {
         Self::IoctlExit,
         Self::GetPage,
         Self::DestroyVm,
+        Self::VmxLoadPgd,
+        Self::EptpWrite,
+        Self::SvmLoadPgd,
+        Self::ShadowEptEntry,
+        Self::ShadowEptReturn,
+        Self::ShadowNptEntry,
+        Self::ShadowNptReturn,
+        Self::PageFault,
+        Self::TdpFaultReturn,
     ];
 
     /// The hook with this number.
@@ -89,6 +116,12 @@ pub mod kind {
     pub const ROOT: u32 = 4;
     /// A [`super::VmRecord`].
     pub const VM: u32 = 5;
+    /// A [`super::LoadRecord`].
+    pub const LOAD: u32 = 6;
+    /// A [`super::ShadowRecord`].
+    pub const SHADOW: u32 = 7;
+    /// A [`super::FaultLoopRecord`].
+    pub const FAULT_LOOP: u32 = 8;
 }
 
 /// The head of every record.
@@ -135,11 +168,13 @@ pub enum Variable {
     VmxCapabilityEpt = 4,
     /// `npt_enabled` in `kvm_amd`, bool.
     NptEnabled = 5,
+    /// `enable_ept_ad_bits` in `kvm_intel`, bool.
+    EnableEptAdBits = 6,
 }
 
 impl Variable {
     /// How many there are.
-    pub const COUNT: usize = 6;
+    pub const COUNT: usize = 7;
     /// All, in the order of their numbers.
     pub const ALL: [Self; Self::COUNT] = [
         Self::TdpEnabled,
@@ -148,25 +183,52 @@ impl Variable {
         Self::EnableEpt,
         Self::VmxCapabilityEpt,
         Self::NptEnabled,
+        Self::EnableEptAdBits,
     ];
 
     /// Size in memory, in bytes: these are C `bool`, `int` and `u32`.
     pub const fn size(self) -> usize {
         match self {
-            Self::TdpEnabled | Self::EnableEpt | Self::NptEnabled => 1,
+            Self::TdpEnabled | Self::EnableEpt | Self::NptEnabled | Self::EnableEptAdBits => 1,
             Self::MaxTdpLevel | Self::TdpRootLevel | Self::VmxCapabilityEpt => 4,
         }
     }
 }
 
-/// Where the [`Variable`]s are now: kernel addresses, 0 where unknown.
+/// What is known of the modules that are loaded now: addresses, 0 where unknown, and what only
+/// their own BTF tells.
 ///
 /// In a map and not among the constants: a module that is loaded again has other addresses.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Variables {
     /// By [`Variable`].
     pub address: [u64; Variable::COUNT],
+    /// The function `kvm_tdp_page_fault`, which the TDP MMU has for its `page_fault`.
+    pub tdp_page_fault: u64,
+    /// The variable `vmemmap_base`: where the array of `struct page` begins.
+    pub vmemmap_base: u64,
+    /// In `struct kvm_mmu_page`: `role`.
+    pub page_role: Field,
+    /// In `struct vcpu_vmx`, which begins with the vCPU: `nested.msrs.ept_caps`.
+    pub ept_caps: Field,
+    /// In `struct pt_regs` at the entry of `kvm_init_shadow_ept_mmu`: EPTP12.
+    pub eptp12: Field,
+    /// In `struct pt_regs` where `vmx_load_mmu_pgd` writes EPT_POINTER: the EPTP.
+    pub eptp: Field,
+}
+
+impl Variables {
+    /// Nothing is known.
+    pub const UNKNOWN: Self = Self {
+        address: [0; Variable::COUNT],
+        tdp_page_fault: 0,
+        vmemmap_base: 0,
+        page_role: Field::ABSENT,
+        ept_caps: Field::ABSENT,
+        eptp12: Field::ABSENT,
+        eptp: Field::ABSENT,
+    };
 }
 
 /// The root MMU (`vcpu->arch.root_mmu`) at one moment.
@@ -181,9 +243,23 @@ pub struct MmuState {
     pub root_level: u32,
     /// `root_role.direct`, else `direct_map`.
     pub direct: u32,
+    /// Of [`handler`]: what `page_fault` points to.
+    pub handler: u32,
+    /// Explicit padding.
+    pub reserved: u32,
 }
 
-/// Bits of [`DecisionRecord::flags`].
+/// Which function serves the faults of an MMU, [`MmuState::handler`].
+pub mod handler {
+    /// The pointer could not be read, or the function's address is not known.
+    pub const UNKNOWN: u32 = 0;
+    /// `kvm_tdp_page_fault`: `init_kvm_tdp_mmu` set it up.
+    pub const TDP: u32 = 1;
+    /// Another one.
+    pub const OTHER: u32 = 2;
+}
+
+/// Bits of `flags` in records about a vCPU.
 pub mod flag {
     /// `vcpu->arch.mmu == &vcpu->arch.guest_mmu`: L2 runs on nested TDP.
     pub const NESTED: u32 = 1 << 0;
@@ -199,9 +275,15 @@ pub mod flag {
     pub const BEFORE_READ: u32 = 1 << 5;
     /// The decision, replayed in the kernel, is not plainly right.
     pub const SUSPECT: u32 = 1 << 6;
+    /// The vCPU has been in the guest: `arch.last_vmentry_cpu` is not -1.
+    pub const HAS_RUN: u32 = 1 << 7;
+    /// The page of the root has no `kvm_mmu_page`: a dummy root.
+    pub const DUMMY_ROOT: u32 = 1 << 8;
+    /// `ad_disabled` of the MMU's role.
+    pub const AD_DISABLED: u32 = 1 << 9;
 }
 
-/// Bits of [`DecisionRecord::unread`].
+/// Bits of `unread` in records about a vCPU: members that could not be read and are 0.
 pub mod unread {
     /// `vm`.
     pub const VM: u32 = 1 << 0;
@@ -227,6 +309,16 @@ pub mod unread {
     pub const CREATOR: u32 = 1 << 10;
     /// `vm_type`.
     pub const VM_TYPE: u32 = 1 << 11;
+    /// `root_hpa` of the MMU.
+    pub const ROOT_HPA: u32 = 1 << 12;
+    /// `page_role`.
+    pub const PAGE_ROLE: u32 = 1 << 13;
+    /// [`super::flag::AD_DISABLED`].
+    pub const AD_DISABLED: u32 = 1 << 14;
+    /// `ept_caps`.
+    pub const EPT_CAPS: u32 = 1 << 15;
+    /// `root` of a [`super::ShadowRecord`].
+    pub const ROOT: u32 = 1 << 16;
 }
 
 /// One decision: a vCPU, what went in, and the root level that came out.
@@ -309,6 +401,111 @@ pub struct RootRecord {
     pub root_level: u32,
 }
 
+/// A root was put in use: what the vendor module was handed, the MMU that it belongs to, and on
+/// VMX the EPTP that came of it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LoadRecord {
+    /// Kind [`kind::LOAD`].
+    pub header: Header,
+    /// Address of `struct kvm`.
+    pub vm: u64,
+    /// Address of `struct kvm_vcpu`.
+    pub vcpu: u64,
+    /// What is written to the VMCS as EPT_POINTER; 0 on SVM.
+    pub eptp: u64,
+    /// `root_hpa`, argument of `*_load_mmu_pgd`.
+    pub root_hpa: u64,
+    /// `root.hpa` (`root_hpa` before 5.18) of the MMU in use.
+    pub mmu_root_hpa: u64,
+    /// `root_role.word` of the MMU in use, else `mmu_role.as_u64`.
+    pub role: u64,
+    /// `kvm->userspace_pid`.
+    pub creator: u32,
+    /// `vcpu->vcpu_id`.
+    pub vcpu_id: u32,
+    /// `vcpu->arch.maxphyaddr`, in bits.
+    pub maxphyaddr: u32,
+    /// Of [`flag`].
+    pub flags: u32,
+    /// `root_level`, argument of `*_load_mmu_pgd`.
+    pub level: u32,
+    /// Root level of the MMU in use.
+    pub mmu_level: u32,
+    /// `kvm_mmu_page_role` of the page that `root_hpa` is.
+    pub page_role: u32,
+    /// Of [`unread`].
+    pub unread: u32,
+    /// The kernel's variables.
+    pub inputs: Inputs,
+}
+
+/// The MMU for a nested guest (`arch.guest_mmu`) was set up.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ShadowRecord {
+    /// Kind [`kind::SHADOW`].
+    pub header: Header,
+    /// Address of `struct kvm`.
+    pub vm: u64,
+    /// Address of `struct kvm_vcpu`.
+    pub vcpu: u64,
+    /// EPTP12, or nCR3 of L1.
+    pub root: u64,
+    /// CR4 of L1, for NPT.
+    pub cr4: u64,
+    /// EFER of L1, for NPT.
+    pub efer: u64,
+    /// `root_role.word` of `guest_mmu`, else `mmu_role.as_u64`.
+    pub role: u64,
+    /// `kvm->userspace_pid`.
+    pub creator: u32,
+    /// `vcpu->vcpu_id`.
+    pub vcpu_id: u32,
+    /// `vcpu->arch.maxphyaddr`, in bits.
+    pub maxphyaddr: u32,
+    /// Root level of `guest_mmu`.
+    pub level: u32,
+    /// Direct bit of `guest_mmu`.
+    pub direct: u32,
+    /// `vmx->nested.msrs.ept_caps`: the EPT capabilities that this L1 is shown.
+    pub ept_caps: u32,
+    /// Of [`unread`].
+    pub unread: u32,
+    /// The kernel's variables.
+    pub inputs: Inputs,
+}
+
+/// The same fault of a vCPU again and again, with the same answer each time.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FaultLoopRecord {
+    /// Kind [`kind::FAULT_LOOP`].
+    pub header: Header,
+    /// Address of `struct kvm`.
+    pub vm: u64,
+    /// Address of `struct kvm_vcpu`.
+    pub vcpu: u64,
+    /// The guest-physical address.
+    pub gpa: u64,
+    /// `PFERR_*` bits, as `kvm_mmu_page_fault` was called with.
+    pub error_code: u64,
+    /// From the first of these faults to this one, in nanoseconds.
+    pub for_ns: u64,
+    /// How many.
+    pub count: u32,
+    /// Return of `kvm_tdp_page_fault`: a `RET_PF_*`.
+    pub answer: u32,
+    /// `kvm->userspace_pid`.
+    pub creator: u32,
+    /// `vcpu->vcpu_id`.
+    pub vcpu_id: u32,
+    /// Root level of the MMU in use.
+    pub mmu_level: u32,
+    /// Of [`unread`].
+    pub unread: u32,
+}
+
 /// A `struct kvm` was created, or is about to go: what its address meant before is over.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -354,6 +551,10 @@ pub struct Config {
     pub filter_tgid: u32,
     /// 1: `arch.cpuid_entries` is an array in the vCPU and not a pointer to one (before 5.10).
     pub cpuid_embedded: u32,
+    /// 1: what is plainly right is dropped in the kernel, and counted as filtered.
+    pub drop_right: u32,
+    /// Size of `struct page`, in bytes; [`ABSENT`] if not known.
+    pub struct_page_size: u32,
     /// Members of `kvm_vcpu` and `kvm`.
     pub fields: Fields,
     /// The way from a file descriptor to a vCPU.
@@ -367,6 +568,7 @@ impl Config {
     pub fn same_structures(&self, other: &Self) -> bool {
         self.fields == other.fields
             && self.cpuid_embedded == other.cpuid_embedded
+            && self.struct_page_size == other.struct_page_size
             && self.files == other.files
     }
 }
@@ -405,6 +607,18 @@ pub struct Fields {
     pub userspace_pid: Field,
     /// In `struct kvm`: `arch.vm_type`.
     pub vm_type: Field,
+    /// `arch.root_mmu`: where it starts. Every MMU of the vCPU has its members at the same places.
+    pub root_mmu: Field,
+    /// `arch.root_mmu`: its `root.hpa`.
+    pub root_hpa: Field,
+    /// `arch.root_mmu`: its `page_fault`.
+    pub page_fault: Field,
+    /// `arch.root_mmu`: `ad_disabled` of its role.
+    pub ad_disabled: Field,
+    /// `arch.last_vmentry_cpu`.
+    pub last_vmentry_cpu: Field,
+    /// In `struct page`: `private`.
+    pub page_private: Field,
 }
 
 /// From `current` and a file descriptor to the file's private data.
@@ -458,11 +672,14 @@ macro_rules! plain {
 plain! {
     Header = 24,
     Counters = 32,
-    Variables = 48,
-    DecisionRecord = 168,
+    Variables = 104,
+    DecisionRecord = 192,
     ConfigureRecord = 56,
     SetupRecord = 24,
     RootRecord = 64,
     VmRecord = 32,
-    Config = 256,
+    LoadRecord = 136,
+    ShadowRecord = 136,
+    FaultLoopRecord = 88,
+    Config = 312,
 }

@@ -6,8 +6,8 @@ use aya_ebpf::helpers::generated::{bpf_get_ns_current_pid_tgid, bpf_ktime_get_ns
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, LruHashMap, PerCpuArray, RingBuf};
 use ept_trace_common::abi::{
-    Config, Counters, DecisionRecord, Field, Fields, FileFields, Header, Hook, MmuState, Plain,
-    TracepointFields, Variables,
+    ABSENT, Config, Counters, DecisionRecord, Field, Fields, FileFields, Header, Hook, LoadRecord,
+    MmuState, Plain, ShadowRecord, TracepointFields, Variables,
 };
 
 /// Offsets and filters; userspace puts the real ones in place before the programs are loaded.
@@ -18,6 +18,8 @@ static CONFIG: Config = Config {
     pidns_ino: 0,
     filter_tgid: 0,
     cpuid_embedded: 0,
+    drop_right: 0,
+    struct_page_size: ABSENT,
     fields: Fields {
         kvm: Field::ABSENT,
         vcpu_id: Field::ABSENT,
@@ -34,6 +36,12 @@ static CONFIG: Config = Config {
         cpuid_entries: Field::ABSENT,
         userspace_pid: Field::ABSENT,
         vm_type: Field::ABSENT,
+        root_mmu: Field::ABSENT,
+        root_hpa: Field::ABSENT,
+        page_fault: Field::ABSENT,
+        ad_disabled: Field::ABSENT,
+        last_vmentry_cpu: Field::ABSENT,
+        page_private: Field::ABSENT,
     },
     files: FileFields {
         files: Field::ABSENT,
@@ -63,7 +71,7 @@ pub fn config() -> &'static Config {
     unsafe { &*core::ptr::read_volatile(&&raw const CONFIG) }
 }
 
-/// Where KVM's variables are.
+/// What is known of the modules that are loaded now.
 #[map]
 pub static VARIABLES: Array<Variables> = Array::with_max_entries(1, 0);
 
@@ -84,6 +92,14 @@ pub static URGENT: RingBuf = RingBuf::with_byte_size(1 << 16, 0);
 #[map]
 pub static SCRATCH: PerCpuArray<DecisionRecord> = PerCpuArray::with_max_entries(1, 0);
 
+/// The same for a root that is loaded.
+#[map]
+pub static SCRATCH_LOAD: PerCpuArray<LoadRecord> = PerCpuArray::with_max_entries(1, 0);
+
+/// The same for the MMU of a nested guest.
+#[map]
+pub static SCRATCH_SHADOW: PerCpuArray<ShadowRecord> = PerCpuArray::with_max_entries(1, 0);
+
 /// A call in progress: from entry to return of one thread.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -99,6 +115,45 @@ pub struct InFlight {
 /// Threads inside `kvm_init_mmu`, by `pid_tgid`.
 #[map]
 pub static IN_INIT_MMU: LruHashMap<u64, InFlight> = LruHashMap::with_max_entries(4096, 0);
+
+/// The first arguments of a call in progress, the vCPU before the others.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Arguments {
+    /// Address of the vCPU.
+    pub vcpu: u64,
+    /// What follows it; what each means depends on the function.
+    pub others: [u64; 3],
+}
+
+/// Threads inside `vmx_load_mmu_pgd`, by `pid_tgid`.
+#[map]
+pub static IN_LOAD_PGD: LruHashMap<u64, Arguments> = LruHashMap::with_max_entries(4096, 0);
+
+/// Threads inside `kvm_init_shadow_ept_mmu` or `kvm_init_shadow_npt_mmu`, by `pid_tgid`.
+#[map]
+pub static IN_SHADOW_INIT: LruHashMap<u64, Arguments> = LruHashMap::with_max_entries(4096, 0);
+
+/// Threads inside `kvm_mmu_page_fault`, by `pid_tgid`.
+#[map]
+pub static IN_FAULT: LruHashMap<u64, Arguments> = LruHashMap::with_max_entries(4096, 0);
+
+/// The last fault of a vCPU, by its address.
+#[map]
+pub static FAULTS: LruHashMap<u64, Repeated> = LruHashMap::with_max_entries(4096, 0);
+
+/// See [`FAULTS`].
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Repeated {
+    pub gpa: u64,
+    pub error_code: u64,
+    /// When the first of them was.
+    pub since_ns: u64,
+    /// Return of `kvm_tdp_page_fault`.
+    pub answer: u32,
+    pub count: u32,
+}
 
 /// Threads inside an ioctl on a vCPU, by `pid_tgid`.
 #[map]

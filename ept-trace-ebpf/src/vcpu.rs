@@ -2,7 +2,7 @@
 
 use aya_ebpf::helpers::bpf_probe_read_kernel;
 use ept_trace_common::abi::{
-    ABSENT, DecisionRecord, Field, Hook, Inputs, MmuState, Variable, flag, kind, unread,
+    ABSENT, DecisionRecord, Field, Hook, Inputs, MmuState, Variable, flag, handler, kind, unread,
 };
 use ept_trace_common::decision::{query_maxphyaddr, tdp_root_level};
 
@@ -25,6 +25,47 @@ pub fn mmu_state(vcpu: u64) -> MmuState {
         cpu_role: read::field(vcpu, &fields.cpu_role).unwrap_or(0),
         root_level: read::field(vcpu, &fields.root_level).unwrap_or(0) as u32,
         direct: read::field(vcpu, &fields.direct).unwrap_or(0) as u32,
+        handler: fault_handler(vcpu),
+        reserved: 0,
+    }
+}
+
+/// Which function serves the faults of the root MMU.
+#[inline(always)]
+fn fault_handler(vcpu: u64) -> u32 {
+    let Some(variables) = VARIABLES.get(0) else { return handler::UNKNOWN };
+    match read::field(vcpu, &config().fields.page_fault) {
+        Some(1..) if variables.tdp_page_fault == 0 => handler::UNKNOWN,
+        Some(function @ 1..) if function == variables.tdp_page_fault => handler::TDP,
+        Some(1..) => handler::OTHER,
+        _ => handler::UNKNOWN,
+    }
+}
+
+/// Whether the vCPU has been in the guest.
+#[inline(always)]
+pub fn has_run(vcpu: u64) -> bool {
+    read::field(vcpu, &config().fields.last_vmentry_cpu).is_some_and(|cpu| cpu as i32 != -1)
+}
+
+/// Where the members of the MMU in use are, as if it were the vCPU's root MMU: added to an offset
+/// of the root MMU's member, this is the address of the same member of `*arch.mmu`.
+#[inline(always)]
+pub fn base_of_mmu_in_use(vcpu: u64) -> u64 {
+    let fields = &config().fields;
+    match read::field(vcpu, &fields.mmu) {
+        Some(mmu) if fields.root_mmu.offset != ABSENT => mmu - u64::from(fields.root_mmu.offset),
+        _ => 0,
+    }
+}
+
+/// The same for `arch.guest_mmu`.
+#[inline(always)]
+pub fn base_of_guest_mmu(vcpu: u64) -> u64 {
+    let fields = &config().fields;
+    match read::address_of(vcpu, &fields.guest_mmu) {
+        Some(mmu) if fields.root_mmu.offset != ABSENT => mmu - u64::from(fields.root_mmu.offset),
+        _ => 0,
     }
 }
 
@@ -49,25 +90,32 @@ pub fn report_decision(hook: Hook, vcpu: u64, flags: u64, before: &MmuState) -> 
     let fields = &config().fields;
     record.header = header(kind::DECISION, hook);
     record.vcpu = vcpu;
-    record.flags = flags as u32;
+    record.flags = flags as u32 | if has_run(vcpu) { flag::HAS_RUN } else { 0 };
     record.unread = 0;
     record.before = *before;
-    let vm = member(record, vcpu, &fields.kvm, unread::VM);
+    record.after.handler = fault_handler(vcpu);
+    let vm = member(&mut record.unread, vcpu, &fields.kvm, unread::VM);
     record.vm = vm;
-    record.vcpu_id = member(record, vcpu, &fields.vcpu_id, unread::VCPU_ID) as u32;
-    record.maxphyaddr = member(record, vcpu, &fields.maxphyaddr, unread::MAXPHYADDR) as u32;
-    record.cr4 = member(record, vcpu, &fields.cr4, unread::CR4);
-    record.efer = member(record, vcpu, &fields.efer, unread::EFER);
-    record.after.role = member(record, vcpu, &fields.role, unread::ROLE);
-    record.after.cpu_role = member(record, vcpu, &fields.cpu_role, unread::CPU_ROLE);
-    record.after.root_level = member(record, vcpu, &fields.root_level, unread::ROOT_LEVEL) as u32;
-    record.after.direct = member(record, vcpu, &fields.direct, unread::DIRECT) as u32;
-    record.cpuid_nent = member(record, vcpu, &fields.cpuid_nent, unread::CPUID_NENT) as u32;
-    record.creator = member(record, vm, &fields.userspace_pid, unread::CREATOR) as u32;
-    record.vm_type = member(record, vm, &fields.vm_type, unread::VM_TYPE) as u32;
+    record.vcpu_id = member(&mut record.unread, vcpu, &fields.vcpu_id, unread::VCPU_ID) as u32;
+    record.maxphyaddr =
+        member(&mut record.unread, vcpu, &fields.maxphyaddr, unread::MAXPHYADDR) as u32;
+    record.cr4 = member(&mut record.unread, vcpu, &fields.cr4, unread::CR4);
+    record.efer = member(&mut record.unread, vcpu, &fields.efer, unread::EFER);
+    record.after.role = member(&mut record.unread, vcpu, &fields.role, unread::ROLE);
+    record.after.cpu_role = member(&mut record.unread, vcpu, &fields.cpu_role, unread::CPU_ROLE);
+    record.after.root_level =
+        member(&mut record.unread, vcpu, &fields.root_level, unread::ROOT_LEVEL) as u32;
+    record.after.direct = member(&mut record.unread, vcpu, &fields.direct, unread::DIRECT) as u32;
+    record.cpuid_nent =
+        member(&mut record.unread, vcpu, &fields.cpuid_nent, unread::CPUID_NENT) as u32;
+    record.creator = member(&mut record.unread, vm, &fields.userspace_pid, unread::CREATOR) as u32;
+    record.vm_type = member(&mut record.unread, vm, &fields.vm_type, unread::VM_TYPE) as u32;
     read_inputs(&mut record.inputs);
     read_cpuid(vcpu, record);
     if plainly_right(record) {
+        if config().drop_right != 0 && !may_be_out_of_reach(record) {
+            return Outcome::Filtered;
+        }
         emit(&EVENTS, record)
     } else {
         record.flags |= flag::SUSPECT;
@@ -80,11 +128,11 @@ pub fn report_decision(hook: Hook, vcpu: u64, flags: u64, before: &MmuState) -> 
 
 /// Reads a member; 0 and the bit of `unread` where that fails.
 #[inline(always)]
-fn member(record: &mut DecisionRecord, base: u64, field: &Field, bit: u32) -> u64 {
+pub fn member(unread: &mut u32, base: u64, field: &Field, bit: u32) -> u64 {
     match read::field(base, field) {
         Some(value) => value,
         None => {
-            record.unread |= bit;
+            *unread |= bit;
             0
         }
     }
@@ -92,7 +140,7 @@ fn member(record: &mut DecisionRecord, base: u64, field: &Field, bit: u32) -> u6
 
 /// KVM's own variables, each as far as its address is known.
 #[inline(always)]
-fn read_inputs(inputs: &mut Inputs) {
+pub fn read_inputs(inputs: &mut Inputs) {
     inputs.valid = 0;
     let Some(variables) = VARIABLES.get(0) else { return };
     let mut read_variable = |variable: Variable| {
@@ -109,6 +157,7 @@ fn read_inputs(inputs: &mut Inputs) {
     read_variable(Variable::EnableEpt);
     read_variable(Variable::VmxCapabilityEpt);
     read_variable(Variable::NptEnabled);
+    read_variable(Variable::EnableEptAdBits);
 }
 
 /// Finds the leaves 0x80000000 and 0x80000008 among the entries that KVM holds for the vCPU.
@@ -155,6 +204,13 @@ fn read_cpuid(vcpu: u64, record: &mut DecisionRecord) {
     }
 }
 
+/// Whether the guest may have addresses that the root does not map, which is told although it is
+/// legal.
+#[inline(always)]
+fn may_be_out_of_reach(record: &DecisionRecord) -> bool {
+    record.maxphyaddr > 48 && record.after.root_level == 4
+}
+
 /// Whether the decision, replayed here on the kernel's own inputs, gives what the kernel chose.
 ///
 /// Chooses the ring, and nothing else: userspace judges every record by itself.
@@ -162,8 +218,12 @@ fn read_cpuid(vcpu: u64, record: &mut DecisionRecord) {
 fn plainly_right(record: &DecisionRecord) -> bool {
     let need = (1 << Variable::TdpEnabled as u32) | (1 << Variable::MaxTdpLevel as u32);
     let inputs = &record.inputs;
-    if record.flags & flag::NESTED != 0 || inputs.valid & need != need {
+    if record.flags & flag::NESTED != 0 {
         return true;
+    }
+    if inputs.valid & need != need {
+        // Not known to be wrong, so no business of the small ring; but not known to be right.
+        return config().drop_right == 0;
     }
     let leaf = |bit, eax| (record.flags & bit != 0).then_some(eax);
     let maxphyaddr = query_maxphyaddr(
@@ -175,7 +235,12 @@ fn plainly_right(record: &DecisionRecord) -> bool {
         inputs.value[Variable::MaxTdpLevel as usize] as u8,
         maxphyaddr,
     );
-    inputs.value[Variable::TdpEnabled as usize] == 0
-        || (record.maxphyaddr == u32::from(maxphyaddr)
-            && record.after.root_level == u32::from(level))
+    let right_mmu = if inputs.value[Variable::TdpEnabled as usize] == 0 {
+        record.after.handler != handler::TDP
+    } else {
+        record.after.handler != handler::OTHER
+            && record.after.direct == 1
+            && record.after.root_level == u32::from(level)
+    };
+    right_mmu && record.maxphyaddr == u32::from(maxphyaddr)
 }

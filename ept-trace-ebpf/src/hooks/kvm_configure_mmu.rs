@@ -11,7 +11,7 @@ use crate::maps::{URGENT, VARIABLES, count, emit, header};
 pub fn kvm_configure_mmu(ctx: ProbeContext) -> u32 {
     // A vendor module is being loaded, perhaps in the place of another: the addresses known so
     // far may be another module's by now. Userspace puts the new ones in once it is loaded.
-    let _ = VARIABLES.set(0, &Variables { address: [0; 6] }, 0);
+    let _ = VARIABLES.set(0, &Variables::UNKNOWN, 0);
     let arg = |n| ctx.arg::<u64>(n).unwrap_or(0);
     let record = ConfigureRecord {
         header: header(kind::CONFIGURE_MMU, Hook::ConfigureMmu),

@@ -61,6 +61,7 @@ impl Analysis {
             // An expectation that no rule vouches for is none.
             judged.expected_level = replay.level.filter(|_| judged.is_judged());
         }
+        self.known.note(&judged.event.kind);
         self.summary.count(&judged);
         judged
     }

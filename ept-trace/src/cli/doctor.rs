@@ -65,7 +65,7 @@ pub(super) fn programs(write: Option<&Path>) -> Result<Exit> {
         return Ok(Exit::Clean);
     }
     preflight()?;
-    let config = Host::read()?.config(&Tracefs::open()?, None);
+    let config = Host::read()?.config(&Tracefs::open()?, None, false);
     for size in program_sizes(config)? {
         print(&(serde_json::to_string(&size)? + "\n"))?;
     }
@@ -87,16 +87,23 @@ fn describe(facts: &KernelFacts, hooks: &[HookStatus], not_seen: &[String]) -> S
     line("MSR 0x48c", hex(&facts.hardware.ept_vpid_cap));
     line("EPT offered", facts.hardware.offers_ept.to_string());
     line("host LA57", facts.hardware.host_la57.to_string());
+    line("host MAXPHYADDR", facts.hardware.maxphyaddr.to_string());
     line("tdp_enabled", facts.kvm.tdp_enabled.to_string());
     line("max_tdp_level", facts.kvm.max_tdp_level.to_string());
     line("tdp_root_level", facts.kvm.tdp_root_level.to_string());
     line("enable_ept", facts.kvm.enable_ept.to_string());
     line("vmx_capability.ept", hex(&facts.kvm.vmx_capability_ept.map(u64::from)));
     line("npt_enabled", facts.kvm.npt_enabled.to_string());
+    line("enable_ept_ad_bits", facts.kvm.enable_ept_ad_bits.to_string());
+    line("shown to L1", hex(&facts.kvm.nested_ept_vpid_cap));
+    line("smaller MAXPHYADDR", facts.kvm.allow_smaller_maxphyaddr.to_string());
+    for (cpu, value) in &facts.hardware.differing_ept_vpid_cap {
+        line(&format!("MSR 0x48c of CPU {cpu}"), format!("{value:#x}"));
+    }
     text.push_str("\nplan of attachment\n");
     for hook in hooks {
         let mark = if hook.attached { "+" } else { "-" };
-        let _ = writeln!(text, "  {mark} {:<30}{}", hook.hook, hook.how);
+        let _ = writeln!(text, "  {mark} {:<32}{}", hook.hook, hook.how);
     }
     for what in not_seen {
         let _ = writeln!(text, "  not seen: {what}");

@@ -16,7 +16,7 @@ pub(super) struct Judge {
     screen: Option<Box<dyn Sink>>,
     /// What is kept.
     file: Option<Observations<BufWriter<File>>>,
-    /// Show decisions only if they are not ok; all are kept.
+    /// Show what is about guests only if it is not ok; all is kept.
     only_wrong: bool,
     /// Whoever read the standard output has gone.
     unread: bool,
@@ -34,7 +34,9 @@ impl Judge {
         if let Some(file) = &mut self.file {
             file.event(&judged)?;
         }
-        let is_hidden = self.only_wrong && judged.is_decision() && judged.verdict() == Verdict::Ok;
+        let is_hidden = self.only_wrong
+            && judged.event.kind.is_about_a_guest()
+            && judged.verdict() == Verdict::Ok;
         if !is_hidden {
             self.show(|screen| screen.event(&judged))?;
         }
@@ -110,7 +112,7 @@ mod live {
             self.unread && self.file.is_none()
         }
 
-        /// Shows decisions only if they are not ok.
+        /// Shows what is about guests only if it is not ok.
         pub(in crate::cli) fn show_only_wrong(&mut self) {
             self.only_wrong = true;
         }

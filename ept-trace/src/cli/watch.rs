@@ -24,7 +24,7 @@ use crate::model::{Event, EventKind};
 pub(super) struct Args {
     #[command(flatten)]
     select: SelectArgs,
-    /// Show only decisions that are not ok
+    /// Show and keep only what is not ok of guests; the rest is dropped in the kernel, and counted
     #[arg(long)]
     mismatches: bool,
     /// Also write the observations to a file, for `analyze`
@@ -121,6 +121,7 @@ impl SelectArgs {
         Options {
             tgid: self.pid,
             no_kprobes: self.tracepoints,
+            drop_right: false,
             ring_bytes: self.ring,
             object: self.ebpf_object.clone(),
         }
@@ -133,12 +134,10 @@ impl SelectArgs {
 
     /// Whether an event is one that is asked for.
     fn wants(&self, event: &Event) -> bool {
-        let (vm, vcpu) = match &event.kind {
-            EventKind::Decision(decision) => (decision.vm, decision.vcpu),
-            EventKind::Root(root) => (root.vm, root.vcpu),
-            _ => return true,
+        let is = |wanted: Option<u32>, is: Option<u32>| {
+            wanted.is_none_or(|wanted| is.is_none_or(|is| is == wanted))
         };
-        self.vm.is_none_or(|wanted| wanted == vm) && self.vcpu.is_none_or(|wanted| wanted == vcpu)
+        is(self.vm, event.kind.vm()) && is(self.vcpu, event.kind.vcpu())
     }
 }
 
@@ -153,14 +152,15 @@ pub(super) fn run(args: Args) -> Result<Exit> {
 }
 
 async fn watch(args: Args) -> Result<Exit> {
-    let mut session = Session::start(args.select.options())?;
+    let options = Options { drop_right: args.mismatches, ..args.select.options() };
+    let mut session = Session::start(options)?;
     if args.list {
         for planned in &session.plan().hooks {
             let (mark, how) = match &planned.attach {
                 Ok(attach) => ('+', attach.to_string()),
                 Err(why) => ('-', why.clone()),
             };
-            print(&format!("{mark} {:<30}{how}\n", planned.name))?;
+            print(&format!("{mark} {:<32}{how}\n", planned.name))?;
         }
         return Ok(Exit::Clean);
     }

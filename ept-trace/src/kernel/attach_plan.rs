@@ -5,6 +5,7 @@ use std::fmt;
 
 use ept_trace_common::abi::{Field, Hook};
 
+use super::hooks::{PAIRS, Pair, Place, hook_name, place};
 use super::{Host, Presence, Tracefs};
 use crate::model::{EventKind, HookStatus, Vendor};
 
@@ -48,7 +49,7 @@ pub struct PlannedHook {
     /// The hook.
     pub hook: Hook,
     /// What it is called in plans, summaries and events.
-    pub name: &'static str,
+    pub name: String,
     /// How it is attached, or why it is not.
     pub attach: Result<Attach, String>,
 }
@@ -62,23 +63,6 @@ pub struct AttachPlan {
     pub lost: Vec<String>,
 }
 
-/// The name of a hook in plans, summaries and events.
-pub fn hook_name(hook: Hook) -> &'static str {
-    match hook {
-        Hook::InitMmuEntry => "kvm_init_mmu",
-        Hook::InitMmuReturn => "kvm_init_mmu return",
-        Hook::InitTdpMmu => "init_kvm_tdp_mmu",
-        Hook::ConfigureMmu => "kvm_configure_mmu",
-        Hook::HardwareSetup => "kvm_intel:hardware_setup",
-        Hook::VmxHardwareSetup => "kvm_intel:vmx_hardware_setup",
-        Hook::SvmHardwareSetup => "kvm_amd:svm_hardware_setup",
-        Hook::IoctlEnter => "sys_enter_ioctl",
-        Hook::IoctlExit => "sys_exit_ioctl",
-        Hook::GetPage => "kvm_mmu_get_page",
-        Hook::DestroyVm => "kvm_arch_destroy_vm",
-    }
-}
-
 impl AttachPlan {
     /// Makes the plan for a machine.
     pub fn new(host: &Host, tracefs: &Tracefs, allow_kprobes: bool) -> Self {
@@ -87,17 +71,20 @@ impl AttachPlan {
         let by_function = decisions.is_ok();
         let mut plan = Self { hooks: Vec::new(), lost: Vec::new() };
         for hook in Hook::ALL {
-            let attach = match hook {
-                Hook::IoctlEnter | Hook::IoctlExit | Hook::GetPage if by_function => {
+            let attach = match place(hook) {
+                Place::Tracepoint(..) if by_function => {
                     Err("not needed: kvm_init_mmu shows every decision".to_owned())
                 }
-                Hook::IoctlEnter | Hook::IoctlExit | Hook::GetPage => {
-                    tracepoint(hook, host, tracefs)
+                Place::Tracepoint(category, name) => {
+                    tracepoint(hook, category, name, host, tracefs)
                 }
-                _ => kprobes.clone().and_then(|()| kprobe(hook, host)),
+                Place::Entry(..) | Place::Return(..) | Place::Inside(..) => {
+                    kprobes.clone().and_then(|()| kprobe(hook, host))
+                }
             };
             plan.hooks.push(PlannedHook { hook, name: hook_name(hook), attach });
         }
+        plan.refuse_halves();
         if let Err(why) = decisions {
             let what = if kprobes.is_err() { "no function can" } else { "kvm_init_mmu cannot" };
             plan.lost.extend([
@@ -108,9 +95,52 @@ impl AttachPlan {
             ]);
         }
         if kprobes.is_err() {
-            plan.lost.push("hardware_setup and kvm_configure_mmu are not seen".to_owned());
+            plan.lost.push(
+                "hardware_setup, kvm_configure_mmu, EPTPs, the MMUs of nested guests and faults \
+                 that come back are not seen"
+                    .to_owned(),
+            );
+        } else {
+            plan.tell_lost_pairs(host);
         }
         plan
+    }
+
+    /// Refuses a hook whose other half is refused: it would see nothing.
+    pub fn refuse_halves(&mut self) {
+        for pair in PAIRS {
+            for (one, other) in [(pair.entry, pair.outcome), (pair.outcome, pair.entry)] {
+                if self.attach_of(one).is_err()
+                    && let Some(planned) = self.hooks.iter_mut().find(|hook| hook.hook == other)
+                    && planned.attach.is_ok()
+                {
+                    planned.attach = Err(format!("useless without {}", hook_name(one)));
+                }
+            }
+        }
+    }
+
+    fn tell_lost_pairs(&mut self, host: &Host) {
+        let is_of = |pair: &Pair, vendor| match place(pair.entry) {
+            Place::Entry("kvm", _) if is_of_ept(pair.entry) => vendor != "kvm_amd",
+            Place::Entry("kvm", _) if is_of_npt(pair.entry) => vendor != "kvm_intel",
+            Place::Entry("kvm", _) => true,
+            Place::Entry(module, _) => module == vendor,
+            _ => false,
+        };
+        let vendor = host.modules.vendor.0.to_string();
+        for pair in PAIRS.iter().filter(|pair| is_of(pair, vendor.as_str())) {
+            let halves = [pair.entry, pair.outcome].map(|hook| self.attach_of(hook).err());
+            let why = halves.into_iter().flatten().find(|why| !why.starts_with("useless"));
+            if let (Some(why), false) = (why, pair.entry == Hook::InitMmuEntry) {
+                self.lost.push(format!("{} are not seen: {why}", pair.sees));
+            }
+        }
+    }
+
+    fn attach_of(&self, hook: Hook) -> Result<&Attach, String> {
+        let planned = self.hooks.iter().find(|planned| planned.hook == hook);
+        planned.map_or(Err(String::new()), |planned| planned.attach.as_ref().map_err(Clone::clone))
     }
 
     /// Chooses no tracepoint, for this reason.
@@ -145,11 +175,7 @@ impl AttachPlan {
 
     /// Whether decisions can be seen at all; else why not.
     pub fn sees_decisions(&self) -> Result<(), String> {
-        let attach = |hook: Hook| {
-            let planned = self.hooks.iter().find(|planned| planned.hook == hook);
-            planned.map_or(Err(String::new()), |planned| planned.attach.clone().map(|_| ()))
-        };
-        let both = |one, other| attach(one).and_then(|()| attach(other));
+        let both = |one, other| self.attach_of(one).and_then(|_| self.attach_of(other)).map(|_| ());
         both(Hook::InitMmuEntry, Hook::InitMmuReturn).or_else(|function| {
             both(Hook::IoctlEnter, Hook::IoctlExit).map_err(|tracepoint| {
                 format!("kvm_init_mmu: {function}; tracepoints: {tracepoint}")
@@ -173,38 +199,52 @@ fn kprobes(host: &Host, tracefs: &Tracefs, allowed: bool) -> Result<(), String> 
 }
 
 fn kprobe(hook: Hook, host: &Host) -> Result<Attach, String> {
-    let (module, symbol) = match hook {
-        Hook::InitMmuEntry | Hook::InitMmuReturn => ("kvm", "kvm_init_mmu"),
-        Hook::InitTdpMmu => ("kvm", "init_kvm_tdp_mmu"),
-        Hook::ConfigureMmu => ("kvm", "kvm_configure_mmu"),
-        Hook::DestroyVm => ("kvm", "kvm_arch_destroy_vm"),
-        Hook::HardwareSetup => ("kvm_intel", "hardware_setup"),
-        Hook::VmxHardwareSetup => ("kvm_intel", "vmx_hardware_setup"),
-        Hook::SvmHardwareSetup => ("kvm_amd", "svm_hardware_setup"),
-        Hook::IoctlEnter | Hook::IoctlExit | Hook::GetPage => {
-            return Err("a tracepoint".to_owned());
+    let (module, symbol, at_return, offset) = match place(hook) {
+        Place::Entry(module, symbol) => (module, symbol, false, None),
+        Place::Return(module, symbol) => (module, symbol, true, None),
+        Place::Inside(module, symbol) => {
+            (module, symbol, false, Some(host.eptp_write.clone().map(|write| write.offset)))
         }
+        Place::Tracepoint(..) => return Err("a tracepoint".to_owned()),
     };
-    let at_return = hook == Hook::InitMmuReturn;
-    let kprobe = |place: String, deferred| Ok(Attach::Kprobe { place, at_return, deferred });
-    if module != "kvm" {
-        return match &host.modules.vendor {
-            (_, Presence::Absent) | (Vendor::Other(_), _) => {
-                kprobe(format!("{module}:{symbol}"), true)
-            }
-            (loaded, Presence::BuiltIn) => {
-                Err(format!("{loaded} is built in, and its hardware_setup has run"))
-            }
-            (loaded, _) => Err(format!(
-                "{loaded} is loaded, and its hardware_setup has run: seen when it is loaded again"
-            )),
+    let kprobe = |place: String, deferred| {
+        let place = match &offset {
+            None => place,
+            Some(Ok(offset)) => format!("{place}+{offset:#x}"),
+            Some(Err(why)) => return Err(why.clone()),
         };
-    }
-    match host.modules.kvm {
+        Ok(Attach::Kprobe { place, at_return, deferred })
+    };
+    let runs_once =
+        matches!(hook, Hook::HardwareSetup | Hook::VmxHardwareSetup | Hook::SvmHardwareSetup);
+    let (vendor, vendor_presence) = &host.modules.vendor;
+    let presence = match vendor {
+        Vendor::Svm if is_of_ept(hook) => return Err("kvm_amd has no EPT".to_owned()),
+        Vendor::Vmx if is_of_npt(hook) => return Err("kvm_intel has no NPT".to_owned()),
+        _ if module == "kvm" => host.modules.kvm,
+        Vendor::Vmx | Vendor::Svm if vendor.to_string() == module => *vendor_presence,
+        Vendor::Vmx | Vendor::Svm => return Err(format!("{vendor} is at work, and not {module}")),
+        // It may come yet.
+        Vendor::Other(_) | Vendor::None => Presence::Absent,
+    };
+    match presence {
         // Whether a function is inlined cannot be told before its module is there.
         Presence::Absent if symbol == "init_kvm_tdp_mmu" => Err("kvm is not loaded".to_owned()),
+        // Nor what is inside one.
+        Presence::Absent | Presence::InTransit if offset.is_some() => {
+            Err(format!("{module} is not loaded: set when it is"))
+        }
+        Presence::BuiltIn if runs_once => {
+            Err(format!("{module} is built in, and its hardware_setup has run"))
+        }
+        Presence::Loaded | Presence::InTransit if runs_once => Err(format!(
+            "{module} is loaded, and its hardware_setup has run: seen when it is loaded again"
+        )),
         Presence::Absent | Presence::InTransit => kprobe(format!("{module}:{symbol}"), true),
         Presence::Loaded | Presence::BuiltIn => match host.symbols.unique(module, symbol) {
+            _ if hook == Hook::ShadowEptEntry && host.eptp12_place().is_none() => {
+                Err("which argument EPTP12 is cannot be told without BTF of kvm".to_owned())
+            }
             Some(found) if found.module.is_empty() => kprobe(symbol.to_owned(), false),
             Some(found) => kprobe(format!("{}:{symbol}", found.module), false),
             None if symbol == "init_kvm_tdp_mmu" => {
@@ -215,12 +255,21 @@ fn kprobe(hook: Hook, host: &Host) -> Result<Attach, String> {
     }
 }
 
-fn tracepoint(hook: Hook, host: &Host, tracefs: &Tracefs) -> Result<Attach, String> {
-    let (category, name) = match hook {
-        Hook::IoctlEnter => ("syscalls", "sys_enter_ioctl"),
-        Hook::IoctlExit => ("syscalls", "sys_exit_ioctl"),
-        _ => ("kvmmmu", "kvm_mmu_get_page"),
-    };
+fn is_of_ept(hook: Hook) -> bool {
+    matches!(hook, Hook::ShadowEptEntry | Hook::ShadowEptReturn)
+}
+
+fn is_of_npt(hook: Hook) -> bool {
+    matches!(hook, Hook::ShadowNptEntry | Hook::ShadowNptReturn)
+}
+
+fn tracepoint(
+    hook: Hook,
+    category: &'static str,
+    name: &'static str,
+    host: &Host,
+    tracefs: &Tracefs,
+) -> Result<Attach, String> {
     if !tracefs.has_event(category, name) {
         return Err(format!("this kernel has no tracepoint {category}:{name}"));
     }

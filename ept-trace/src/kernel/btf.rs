@@ -331,6 +331,41 @@ impl Btf {
         Some(Field { offset: bit / 8, size, shift, width, reserved: 0 })
     }
 
+    /// The size of a structure, in bytes.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::field`].
+    pub fn size(&self, structure: &str) -> Result<u32, BtfError> {
+        let mut sizes = self.newest(structure).map(|ty| ty.extra);
+        let first = sizes.next();
+        let first = first.ok_or_else(|| BtfError::NotFound(format!("structure {structure}")))?;
+        if sizes.any(|other| other != first) {
+            return Err(BtfError::Ambiguous(format!("structures {structure}")));
+        }
+        Ok(first)
+    }
+
+    /// The value of an enumerator of any 32-bit enumeration, if all that have it agree.
+    pub fn enumerator(&self, name: &str) -> Option<u32> {
+        let offsets: Vec<u32> =
+            self.pieces.iter().filter_map(|piece| piece.offset_of(name)).collect();
+        if offsets.is_empty() {
+            return None;
+        }
+        let mut values = self
+            .index
+            .iter()
+            .skip(1)
+            .filter_map(|(piece, at)| self.head(*piece as usize, *at as usize))
+            .filter(|ty| ty.kind == KIND_ENUM)
+            .flat_map(|ty| (0..ty.vlen).map(move |number| (ty.piece, ty.at + 12 + number * 8)))
+            .filter(|(piece, at)| self.word(*piece, *at).is_some_and(|at| offsets.contains(&at)))
+            .filter_map(|(piece, at)| self.word(piece, at + 4));
+        let first = values.next()?;
+        values.all(|other| other == first).then_some(first)
+    }
+
     /// Whether a member is a pointer.
     pub fn is_pointer(&self, structure: &str, member: &str) -> bool {
         self.newest(structure).any(|ty| {

@@ -4,13 +4,17 @@ use std::fs;
 use std::os::linux::fs::MetadataExt as _;
 
 use anyhow::Result;
-use ept_trace_common::abi::{Config, Variable, Variables};
+use ept_trace_common::abi::{ABSENT, Config, Field, Variable, Variables};
+use kvm_bindings::{Msrs, kvm_msr_entry};
+use kvm_ioctls::Kvm;
 
+use super::eptp_write::{EptpWrite, argument};
 use super::kallsyms::Symbol;
 use super::kcore::Kcore;
 use super::layout::tracepoint_fields;
+use super::msr::IA32_VMX_EPT_VPID_CAP;
 use super::{AttachPlan, Layout, Modules, Symbols, Tracefs, machine};
-use crate::model::{Behaviour, Fact, KernelFacts, KvmState, Vendor};
+use crate::model::{Behaviour, Fact, KernelFacts, KvmState, RetPf, Vendor};
 
 /// Everything that was read of this machine.
 #[derive(Debug)]
@@ -23,6 +27,8 @@ pub struct Host {
     pub layout: Layout,
     /// What the verdicts rest on.
     pub facts: KernelFacts,
+    /// Where the EPTP is written, or why that is not known.
+    pub eptp_write: Result<EptpWrite, String>,
 }
 
 impl Host {
@@ -36,12 +42,17 @@ impl Host {
         let layout = Layout::read()?;
         let symbols = Symbols::read()?;
         let modules = Modules::read();
-        let facts = gather(&modules, &symbols, &layout);
-        Ok(Self { modules, symbols, layout, facts })
+        let kcore = Kcore::open();
+        let facts = gather(&modules, &symbols, &layout, &kcore);
+        let eptp_write = match &kcore {
+            Ok(kcore) => EptpWrite::find(&symbols, kcore).map_err(|err| format!("{err:#}")),
+            Err(err) => Err(format!("{err:#}")),
+        };
+        Ok(Self { modules, symbols, layout, facts, eptp_write })
     }
 
     /// The constants for the kernel side.
-    pub fn config(&self, tracefs: &Tracefs, tgid: Option<u32>) -> Config {
+    pub fn config(&self, tracefs: &Tracefs, tgid: Option<u32>, drop_right: bool) -> Config {
         let pidns = fs::metadata("/proc/self/ns/pid");
         let (pidns_dev, pidns_ino) = pidns.map_or((0, 0), |file| (file.st_dev(), file.st_ino()));
         Config {
@@ -49,21 +60,41 @@ impl Host {
             pidns_ino,
             filter_tgid: tgid.unwrap_or(0),
             cpuid_embedded: u32::from(self.layout.cpuid_embedded),
+            drop_right: u32::from(drop_right),
+            struct_page_size: self.layout.struct_page_size.unwrap_or(ABSENT),
             fields: self.layout.fields,
             files: self.layout.files,
             tracepoints: tracepoint_fields(tracefs),
         }
     }
 
-    /// Where KVM's variables are, for the kernel side.
+    /// What the kernel side has to know of the modules that are loaded now.
     pub fn variables(&self) -> Variables {
-        let mut variables = Variables::default();
+        let address = |module, name| self.symbols.address(module, name).unwrap_or(0);
+        let mut variables = Variables {
+            tdp_page_fault: address("kvm", "kvm_tdp_page_fault"),
+            vmemmap_base: address("", "vmemmap_base"),
+            page_role: self.layout.modules.page_role,
+            ept_caps: self.layout.modules.ept_caps,
+            eptp12: self.eptp12_place().unwrap_or(Field::ABSENT),
+            eptp: self.eptp_write.as_ref().map_or(Field::ABSENT, |write| write.register),
+            ..Variables::UNKNOWN
+        };
         for variable in Variable::ALL {
             let (module, name, _) = symbol_of(variable);
-            let address = self.symbols.address(module, name).unwrap_or(0);
-            variables.address[variable as usize] = address;
+            variables.address[variable as usize] = address(module, name);
         }
         variables
+    }
+
+    /// Where EPTP12 is at the entry of `kvm_init_shadow_ept_mmu`, in `struct pt_regs`.
+    ///
+    /// Kernels without BTF for modules are older than the third-last argument (5.17), which is
+    /// told by `tdp_root_level` (5.15) being away.
+    pub fn eptp12_place(&self) -> Option<Field> {
+        let behaviour = &self.facts.behaviour;
+        let is_old = behaviour.has_max_tdp_level && !behaviour.has_tdp_root_level;
+        argument(self.layout.modules.eptp12_argument.or(is_old.then_some(3))?)
     }
 
     /// What `watch` will attach.
@@ -81,14 +112,20 @@ fn symbol_of(variable: Variable) -> (&'static str, &'static str, Option<&'static
         Variable::EnableEpt => ("kvm_intel", "enable_ept", Some("ept")),
         Variable::VmxCapabilityEpt => ("kvm_intel", "vmx_capability", None),
         Variable::NptEnabled => ("kvm_amd", "npt_enabled", Some("npt")),
+        Variable::EnableEptAdBits => ("kvm_intel", "enable_ept_ad_bits", Some("eptad")),
     }
 }
 
-fn gather(modules: &Modules, symbols: &Symbols, layout: &Layout) -> KernelFacts {
+fn gather(
+    modules: &Modules,
+    symbols: &Symbols,
+    layout: &Layout,
+    kcore: &Result<Kcore>,
+) -> KernelFacts {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let vendor = if modules.vendor_is_live() { modules.vendor.0.clone() } else { Vendor::None };
     let parameter = |name: &str| {
-        let parameters = layout.configure_mmu_parameters.as_deref().unwrap_or_default();
+        let parameters = layout.modules.configure_mmu_parameters.as_deref().unwrap_or_default();
         parameters.iter().any(|parameter| parameter == name)
     };
     let behaviour = Behaviour {
@@ -98,19 +135,31 @@ fn gather(modules: &Modules, symbols: &Symbols, layout: &Layout) -> KernelFacts 
             || parameter("tdp_max_root_level"),
         has_cached_tdp_level: layout.has_cached_tdp_level,
         has_maxguestphyaddr: symbols.unique("kvm", "cpuid_query_maxguestphyaddr").is_some(),
+        has_passthrough: layout.modules.has_passthrough,
+        ret_pf: None,
     };
-    let kvm = kvm_state(symbols, &behaviour);
+    let behaviour = Behaviour {
+        ret_pf: layout.modules.ret_pf.or_else(|| ret_pf_without_btf(symbols, &behaviour)),
+        ..behaviour
+    };
+    let kvm = kvm_state(symbols, &behaviour, kcore);
     let release = release.trim().to_owned();
     KernelFacts { release, vendor, behaviour, hardware: machine::hardware(), kvm }
 }
 
-fn kvm_state(symbols: &Symbols, behaviour: &Behaviour) -> KvmState {
-    let kcore = Kcore::open().map_err(|err| format!("{err:#}"));
+/// `RET_PF_*` of kernels without BTF for modules: the TDP MMU (5.10) brought FIXED and SPURIOUS,
+/// and they stayed as they were until after `tdp_root_level` (5.15) came.
+fn ret_pf_without_btf(symbols: &Symbols, behaviour: &Behaviour) -> Option<RetPf> {
+    let has_tdp_mmu = symbols.unique("kvm", "kvm_tdp_mmu_map").is_some();
+    (has_tdp_mmu && !behaviour.has_tdp_root_level).then_some(RetPf { fixed: 3, spurious: 4 })
+}
+
+fn kvm_state(symbols: &Symbols, behaviour: &Behaviour, kcore: &Result<Kcore>) -> KvmState {
     let read = |variable: Variable| -> Fact<u32> {
         let (module, name, parameter) = symbol_of(variable);
         let from_memory = || {
             let address = address(symbols, module, name)?;
-            let kcore = kcore.as_ref().map_err(Clone::clone)?;
+            let kcore = kcore.as_ref().map_err(|err| format!("{err:#}"))?;
             let value = match variable.size() {
                 1 => kcore.read::<1>(address).map(|[byte]| u32::from(byte)),
                 _ => kcore.read::<4>(address).map(u32::from_le_bytes),
@@ -142,6 +191,25 @@ fn kvm_state(symbols: &Symbols, behaviour: &Behaviour) -> KvmState {
         enable_ept: read(Variable::EnableEpt).map(|value| value != 0),
         vmx_capability_ept: read(Variable::VmxCapabilityEpt),
         npt_enabled: read(Variable::NptEnabled).map(|value| value != 0),
+        enable_ept_ad_bits: read(Variable::EnableEptAdBits).map(|value| value != 0),
+        nested_ept_vpid_cap: match feature_msr(IA32_VMX_EPT_VPID_CAP) {
+            Ok(value) => Fact::known(value, "KVM_GET_MSRS of /dev/kvm"),
+            Err(why) => Fact::unknown(why),
+        },
+        allow_smaller_maxphyaddr: from_sysfs("kvm_intel", "allow_smaller_maxphyaddr")
+            .map(|value| value != 0),
+    }
+}
+
+/// A feature MSR: what KVM offers to guests, as it tells who asks before creating one.
+fn feature_msr(index: u32) -> Result<u64, String> {
+    let kvm = Kvm::new().map_err(|err| format!("/dev/kvm: {err}"))?;
+    let entry = kvm_msr_entry { index, ..Default::default() };
+    let mut msrs = Msrs::from_entries(&[entry]).map_err(|_| "KVM_GET_MSRS".to_owned())?;
+    match kvm.get_msrs(&mut msrs) {
+        Ok(1) => Ok(msrs.as_slice()[0].data),
+        Ok(_) => Err(format!("KVM_GET_MSRS of /dev/kvm: no MSR {index:#x}")),
+        Err(err) => Err(format!("KVM_GET_MSRS of /dev/kvm: {err}")),
     }
 }
 

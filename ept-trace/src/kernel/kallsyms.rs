@@ -13,6 +13,8 @@ pub struct Symbol {
     pub name: String,
     /// Its module; empty for the kernel itself.
     pub module: String,
+    /// Where the next symbol begins, if there is one in the same module.
+    end: Option<u64>,
 }
 
 /// The symbols that this program asks about.
@@ -25,18 +27,27 @@ pub struct Symbols {
 const WANTED: &[&str] = &[
     "cpuid_query_maxguestphyaddr",
     "enable_ept",
+    "enable_ept_ad_bits",
     "hardware_setup",
     "init_kvm_tdp_mmu",
     "kvm_arch_destroy_vm",
     "kvm_configure_mmu",
     "kvm_init_mmu",
+    "kvm_init_shadow_ept_mmu",
+    "kvm_init_shadow_npt_mmu",
+    "kvm_mmu_page_fault",
+    "kvm_tdp_mmu_map",
+    "kvm_tdp_page_fault",
     "max_tdp_level",
     "npt_enabled",
     "svm_hardware_setup",
+    "svm_load_mmu_pgd",
     "tdp_enabled",
     "tdp_root_level",
+    "vmemmap_base",
     "vmx_capability",
     "vmx_hardware_setup",
+    "vmx_load_mmu_pgd",
 ];
 
 impl Symbols {
@@ -54,18 +65,25 @@ impl Symbols {
 
     /// Parses lines of `address type name [module]`; what is not one is passed over.
     pub fn parse(text: &str) -> Self {
-        let found = text.lines().filter_map(|line| {
-            let mut words = line.split_ascii_whitespace();
-            let (address, _kind, name) = (words.next()?, words.next()?, words.next()?);
-            WANTED.binary_search(&name).ok()?;
-            let module = words.next().unwrap_or("").trim_matches(['[', ']']);
-            Some(Symbol {
-                address: u64::from_str_radix(address, 16).ok()?,
+        let lines = || text.lines().filter_map(parse_line);
+        let wanted = lines().filter(|(_, name, _)| WANTED.binary_search(name).is_ok());
+        let mut found: Vec<_> = wanted
+            .map(|(address, name, module)| Symbol {
+                address,
                 name: name.to_owned(),
                 module: module.to_owned(),
+                end: None,
             })
-        });
-        Self { found: found.collect() }
+            .collect();
+        // The table is in the order of addresses for the kernel itself, and not for modules.
+        for (address, _, module) in lines() {
+            for symbol in found.iter_mut().filter(|symbol| symbol.module == module) {
+                if address > symbol.address && symbol.end.is_none_or(|end| address < end) {
+                    symbol.end = Some(address);
+                }
+            }
+        }
+        Self { found }
     }
 
     /// The one symbol of this name in a module (or built in); `None` if there is none or, for
@@ -80,10 +98,23 @@ impl Symbols {
         of_that_name.next().is_none().then_some(first)
     }
 
+    /// Where the symbol after it begins, if the kernel tells addresses.
+    pub fn end(&self, module: &str, name: &str) -> Option<u64> {
+        self.unique(module, name).and_then(|symbol| symbol.end)
+    }
+
     /// Its address, if there is one and the kernel tells it.
     pub fn address(&self, module: &str, name: &str) -> Option<u64> {
         self.unique(module, name).map(|symbol| symbol.address).filter(|address| *address != 0)
     }
+}
+
+/// Address, name and module of a line.
+fn parse_line(line: &str) -> Option<(u64, &str, &str)> {
+    let mut words = line.split_ascii_whitespace();
+    let (address, _kind, name) = (words.next()?, words.next()?, words.next()?);
+    let module = words.next().unwrap_or("").trim_matches(['[', ']']);
+    Some((u64::from_str_radix(address, 16).ok()?, name, module))
 }
 
 #[cfg(test)]
@@ -110,6 +141,19 @@ broken\n\
         assert_eq!(symbols.address("kvm", "kvm_init_mmu"), Some(0xffff_ffff_812e_06c0));
         assert_eq!(symbols.address("kvm", "tdp_enabled"), Some(0xffff_ffff_c0a0_1000));
         assert_eq!(symbols.unique("kvm", "enable_ept"), None, "another module's");
+    }
+
+    #[test]
+    fn a_function_ends_where_the_next_symbol_of_its_module_begins() {
+        let table = "\
+ffffffffc0a01800 t after\t[kvm]\n\
+ffffffffc0a01000 t kvm_init_mmu\t[kvm]\n\
+ffffffffc0a01200 t between\t[other]\n\
+ffffffffc0a01400 t next\t[kvm]\n\
+ffffffffc0a02000 t kvm_configure_mmu\t[kvm]\n";
+        let symbols = Symbols::parse(table);
+        assert_eq!(symbols.end("kvm", "kvm_init_mmu"), Some(0xffff_ffff_c0a0_1400));
+        assert_eq!(symbols.end("kvm", "kvm_configure_mmu"), None);
     }
 
     #[test]

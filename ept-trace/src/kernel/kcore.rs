@@ -52,14 +52,24 @@ impl Kcore {
     ///
     /// If no segment has the address, or reading fails.
     pub fn read<const N: usize>(&self, address: u64) -> Result<[u8; N]> {
+        let mut bytes = [0; N];
+        self.read_into(address, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// Fills `bytes` from a kernel address on.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::read`].
+    pub fn read_into(&self, address: u64, bytes: &mut [u8]) -> Result<()> {
+        let needed = bytes.len() as u64;
         let segment = self.segments.iter().find(|(start, length, _)| {
-            address >= *start && address - start <= length.saturating_sub(N as u64)
+            address >= *start && needed <= *length && address - start <= length - needed
         });
         let Some((start, _, offset)) = segment else {
             bail!("/proc/kcore has no segment for {address:#x}");
         };
-        let mut bytes = [0; N];
-        self.file.read_exact_at(&mut bytes, offset + (address - start)).context("/proc/kcore")?;
-        Ok(bytes)
+        self.file.read_exact_at(bytes, offset + (address - start)).context("/proc/kcore")
     }
 }

@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result};
 use ept_trace_common::abi::{Field, Fields, FileFields, TracepointFields};
 
 use super::{Btf, BtfError, Tracefs};
+use crate::model::RetPf;
 
 const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 
@@ -24,8 +25,27 @@ pub struct Layout {
     pub missing_files: Vec<String>,
     /// `vcpu->arch.tdp_level` exists.
     pub has_cached_tdp_level: bool,
+    /// Size of `struct page`, if known.
+    pub struct_page_size: Option<u32>,
+    /// What only the modules themselves tell, so that it is not known before they are loaded.
+    pub modules: ModuleLayout,
+}
+
+/// What the BTF of `kvm` and of `kvm_intel` tells beyond that of vmlinux.
+#[derive(Clone, Debug)]
+pub struct ModuleLayout {
+    /// In `kvm_mmu_page`: `role`.
+    pub page_role: Field,
+    /// The role of a `kvm_mmu_page` can say `passthrough`.
+    pub has_passthrough: bool,
+    /// In `vcpu_vmx`: `nested.msrs.ept_caps`.
+    pub ept_caps: Field,
+    /// `RET_PF_FIXED` and `RET_PF_SPURIOUS`.
+    pub ret_pf: Option<RetPf>,
     /// Names of the parameters of `kvm_configure_mmu`.
     pub configure_mmu_parameters: Option<Vec<String>>,
+    /// Which parameter of `kvm_init_shadow_ept_mmu` EPTP12 is, from 0.
+    pub eptp12_argument: Option<usize>,
 }
 
 impl Layout {
@@ -40,12 +60,11 @@ impl Layout {
         let mut btf = Btf::parse(&vmlinux).context(VMLINUX)?;
         // kvm_vcpu is described in vmlinux even where KVM is a module. A module that was built
         // apart has its own description, and that one counts.
-        if let Ok(module) = fs::read("/sys/kernel/btf/kvm")
-            && let Err(err) = btf.add_module(&module)
-        {
-            log::warn!("/sys/kernel/btf/kvm is not used: {err}");
-        }
-        Ok(Self::resolve(&btf))
+        add(&mut btf, "kvm");
+        let mut layout = Self::resolve(&btf);
+        add(&mut btf, "kvm_intel");
+        layout.modules.ept_caps = find_known(&btf, "vcpu_vmx", &["nested.msrs.ept_caps"]);
+        Ok(layout)
     }
 
     /// Resolves the members in given types.
@@ -57,8 +76,7 @@ impl Layout {
                 Field::ABSENT
             })
         };
-        let known =
-            |structure, paths: &[&str]| find(btf, structure, paths).unwrap_or(Field::ABSENT);
+        let known = |structure, paths: &[&str]| find_known(btf, structure, paths);
         let fields = Fields {
             kvm: needed("kvm_vcpu", &["kvm"]),
             vcpu_id: needed("kvm_vcpu", &["vcpu_id"]),
@@ -87,6 +105,15 @@ impl Layout {
                 &["arch.root_mmu.cpu_role.as_u64", "arch.gva_walk.cpu_role.as_u64"],
             ),
             vm_type: known("kvm", &["arch.vm_type"]),
+            root_mmu: known("kvm_vcpu", &["arch.root_mmu"]),
+            root_hpa: known("kvm_vcpu", &["arch.root_mmu.root.hpa", "arch.root_mmu.root_hpa"]),
+            page_fault: known("kvm_vcpu", &["arch.root_mmu.page_fault"]),
+            ad_disabled: known(
+                "kvm_vcpu",
+                &["arch.root_mmu.root_role.ad_disabled", "arch.root_mmu.mmu_role.base.ad_disabled"],
+            ),
+            last_vmentry_cpu: known("kvm_vcpu", &["arch.last_vmentry_cpu"]),
+            page_private: known("page", &["private"]),
         };
         let mut missing_files = Vec::new();
         let mut needed = |structure: &str, path: &str| {
@@ -113,9 +140,41 @@ impl Layout {
             missing,
             missing_files,
             has_cached_tdp_level: btf.field("kvm_vcpu", "arch.tdp_level").is_ok(),
-            configure_mmu_parameters: btf.parameters("kvm_configure_mmu"),
+            struct_page_size: btf.size("page").ok(),
+            modules: ModuleLayout::resolve(btf),
         }
     }
+}
+
+impl ModuleLayout {
+    fn resolve(btf: &Btf) -> Self {
+        let parameters = btf.parameters("kvm_init_shadow_ept_mmu").unwrap_or_default();
+        let eptp12 = parameters.iter().position(|name| name == "new_eptp");
+        let ret_pf = |fixed, spurious| Some(RetPf { fixed: fixed?, spurious: spurious? });
+        Self {
+            page_role: find_known(btf, "kvm_mmu_page", &["role.word", "role"]),
+            has_passthrough: btf.field("kvm_mmu_page_role", "passthrough").is_ok(),
+            ept_caps: Field::ABSENT,
+            ret_pf: ret_pf(btf.enumerator("RET_PF_FIXED"), btf.enumerator("RET_PF_SPURIOUS")),
+            configure_mmu_parameters: btf.parameters("kvm_configure_mmu"),
+            eptp12_argument: eptp12,
+        }
+    }
+}
+
+/// Puts the BTF of a module on top, in the place of another; without it, vmlinux has to do.
+fn add(btf: &mut Btf, module: &str) {
+    let path = format!("/sys/kernel/btf/{module}");
+    if let Ok(bytes) = fs::read(&path)
+        && let Err(err) = btf.add_module(&bytes)
+    {
+        log::warn!("{path} is not used: {err}");
+    }
+}
+
+/// The first of the paths that exists, if any does.
+fn find_known(btf: &Btf, structure: &str, paths: &[&str]) -> Field {
+    find(btf, structure, paths).unwrap_or(Field::ABSENT)
 }
 
 /// The first of the paths that exists; the error of the first if none does.

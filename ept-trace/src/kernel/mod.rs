@@ -3,6 +3,8 @@
 
 mod attach_plan;
 mod btf;
+mod eptp_write;
+mod hooks;
 mod host;
 mod kallsyms;
 mod kcore;
@@ -12,8 +14,9 @@ mod modules;
 mod msr;
 mod tracefs;
 
-pub use attach_plan::{Attach, AttachPlan, PlannedHook, hook_name};
+pub use attach_plan::{Attach, AttachPlan, PlannedHook};
 pub use btf::{Btf, BtfError};
+pub use hooks::{PAIRS, hook_name};
 pub use host::Host;
 pub use kallsyms::{Symbol, Symbols};
 pub use layout::Layout;

@@ -3,14 +3,15 @@
 use std::collections::HashMap;
 
 use ept_trace_common::abi::{
-    ABSENT, ConfigureRecord, DecisionRecord, Fields, Header, Hook, Inputs as RawInputs,
-    MmuState as RawMmuState, Plain, RootRecord, SetupRecord, Variable, VmRecord, flag, kind,
-    unread,
+    ABSENT, ConfigureRecord, DecisionRecord, FaultLoopRecord, Fields, Header, Hook,
+    Inputs as RawInputs, LoadRecord, MmuState as RawMmuState, Plain, RootRecord, SetupRecord,
+    ShadowRecord, Variable, VmRecord, flag, handler, kind, unread,
 };
 
 use crate::kernel::{Layout, hook_name};
 use crate::model::{
-    Behaviour, ConfigureMmu, CpuidLeaves, Decision, Event, EventKind, Inputs, MmuState, Root,
+    Behaviour, ConfigureMmu, CpuidLeaves, Decision, Event, EventKind, FaultLoop, Inputs, Load,
+    MmuState, Nested, PageFaultHandler, Root, ShadowMmu,
 };
 
 /// A record, as far as it can be understood without knowing the kernel.
@@ -22,7 +23,7 @@ pub(super) enum Record {
     Configure(ConfigureRecord),
     /// `hardware_setup` was entered: a vendor module is being loaded.
     HardwareSetup(Event),
-    /// Nothing for others to know.
+    /// A VM of which nothing was seen has come or gone.
     Nothing,
 }
 
@@ -47,14 +48,26 @@ impl Decoder {
                 Record::Event(event(EventKind::Decision(Box::new(decision))))
             }
             kind::ROOT => Record::Event(event(EventKind::Root(self.root(&plain(bytes)?)))),
-            kind::VM => {
-                self.forget(plain::<VmRecord>(bytes)?.vm);
-                Record::Nothing
+            kind::LOAD => {
+                let load = self.load(&plain(bytes)?, hook);
+                Record::Event(event(EventKind::Load(Box::new(load))))
             }
+            kind::SHADOW => {
+                let shadow = self.shadow(&plain(bytes)?, hook);
+                Record::Event(event(EventKind::ShadowMmu(Box::new(shadow))))
+            }
+            kind::FAULT_LOOP => {
+                Record::Event(event(EventKind::FaultLoop(self.fault_loop(&plain(bytes)?))))
+            }
+            // The address is another VM's from now on.
+            kind::VM => match self.vms.remove(&plain::<VmRecord>(bytes)?.vm) {
+                Some(vm) => Record::Event(event(EventKind::VmGone { vm })),
+                None => Record::Nothing,
+            },
             kind::CONFIGURE_MMU => Record::Configure(plain(bytes)?),
             kind::HARDWARE_SETUP => {
                 plain::<SetupRecord>(bytes)?;
-                let function = hook_name(hook).to_owned();
+                let function = hook_name(hook);
                 Record::HardwareSetup(event(EventKind::HardwareSetup { function }))
             }
             _ => return None,
@@ -68,11 +81,6 @@ impl Decoder {
             *numbered += 1;
             *numbered
         })
-    }
-
-    /// The address is another VM's from now on.
-    fn forget(&mut self, vm: u64) {
-        self.vms.remove(&vm);
     }
 
     fn decision(&mut self, record: &DecisionRecord, hook: Hook, fields: &Fields) -> Decision {
@@ -91,7 +99,7 @@ impl Decoder {
             after.direct = None;
         }
         Decision {
-            observed_by: hook_name(hook).to_owned(),
+            observed_by: hook_name(hook),
             vm: self.number(record.vm),
             pid: record.creator,
             tgid: record.header.tgid,
@@ -102,6 +110,7 @@ impl Decoder {
             tdp_init_seen: is(flag::TDP_INIT_SEEN),
             vm_type: (fields.vm_type.offset != ABSENT && read(unread::VM_TYPE))
                 .then_some(record.vm_type),
+            has_run: is(flag::HAS_RUN),
             cr4: read(unread::CR4).then_some(record.cr4),
             efer: read(unread::EFER).then_some(record.efer),
             before: is(flag::BEFORE_READ).then(|| mmu_state(&record.before)),
@@ -120,6 +129,72 @@ impl Decoder {
             root_level: u8::try_from(record.root_level).unwrap_or(u8::MAX),
         }
     }
+
+    fn load(&mut self, record: &LoadRecord, hook: Hook) -> Load {
+        let is = |bit| record.flags & bit != 0;
+        let read = |member: u32| record.unread & member == 0;
+        Load {
+            observed_by: hook_name(hook),
+            vm: self.number(record.vm),
+            pid: record.creator,
+            vcpu: record.vcpu_id,
+            maxphyaddr: read(unread::MAXPHYADDR).then_some(record.maxphyaddr),
+            nested: is(flag::NESTED),
+            has_run: is(flag::HAS_RUN),
+            eptp: (hook == Hook::EptpWrite).then_some(record.eptp),
+            root_hpa: record.root_hpa,
+            level: u8::try_from(record.level).unwrap_or(u8::MAX),
+            mmu_root_hpa: read(unread::ROOT_HPA).then_some(record.mmu_root_hpa),
+            mmu_level: level_if(read(unread::ROOT_LEVEL), record.mmu_level),
+            ad_disabled: read(unread::AD_DISABLED).then(|| is(flag::AD_DISABLED)),
+            page_role: read(unread::PAGE_ROLE).then_some(record.page_role),
+            is_dummy: is(flag::DUMMY_ROOT),
+            inputs: inputs(&record.inputs),
+        }
+    }
+
+    fn shadow(&mut self, record: &ShadowRecord, hook: Hook) -> ShadowMmu {
+        let read = |member: u32| record.unread & member == 0;
+        let nested = if hook == Hook::ShadowEptReturn {
+            Nested::Ept {
+                eptp12: read(unread::ROOT).then_some(record.root),
+                shown: read(unread::EPT_CAPS).then_some(record.ept_caps),
+            }
+        } else {
+            Nested::Npt { cr4: record.cr4, efer: record.efer }
+        };
+        ShadowMmu {
+            observed_by: hook_name(hook),
+            vm: self.number(record.vm),
+            pid: record.creator,
+            vcpu: record.vcpu_id,
+            maxphyaddr: read(unread::MAXPHYADDR).then_some(record.maxphyaddr),
+            nested,
+            level: level_if(read(unread::ROOT_LEVEL), record.level),
+            direct: read(unread::DIRECT).then_some(record.direct != 0),
+            role: read(unread::ROLE).then_some(record.role),
+            inputs: inputs(&record.inputs),
+        }
+    }
+
+    fn fault_loop(&mut self, record: &FaultLoopRecord) -> FaultLoop {
+        FaultLoop {
+            vm: self.number(record.vm),
+            pid: record.creator,
+            vcpu: record.vcpu_id,
+            gpa: record.gpa,
+            error_code: record.error_code,
+            answer: record.answer,
+            count: record.count,
+            for_ns: record.for_ns,
+            mmu_level: level_if(record.unread & unread::ROOT_LEVEL == 0, record.mmu_level),
+        }
+    }
+}
+
+/// A level that was read, and can be one.
+fn level_if(was_read: bool, level: u32) -> Option<u8> {
+    u8::try_from(level).ok().filter(|_| was_read)
 }
 
 fn mmu_state(raw: &RawMmuState) -> MmuState {
@@ -128,6 +203,11 @@ fn mmu_state(raw: &RawMmuState) -> MmuState {
         cpu_role: raw.cpu_role,
         root_level: u8::try_from(raw.root_level).ok(),
         direct: Some(raw.direct != 0),
+        page_fault: match raw.handler {
+            handler::TDP => Some(PageFaultHandler::Tdp),
+            handler::OTHER => Some(PageFaultHandler::Other),
+            _ => None,
+        },
     }
 }
 
@@ -145,6 +225,7 @@ fn inputs(raw: &RawInputs) -> Inputs {
         enable_ept: bit(Variable::EnableEpt),
         vmx_capability_ept: value(Variable::VmxCapabilityEpt),
         npt_enabled: bit(Variable::NptEnabled),
+        enable_ept_ad_bits: bit(Variable::EnableEptAdBits),
     }
 }
 
@@ -155,7 +236,7 @@ pub(super) fn configure_mmu(
     layout: &Layout,
     behaviour: &Behaviour,
 ) -> Event {
-    let names: Vec<&str> = match &layout.configure_mmu_parameters {
+    let names: Vec<&str> = match &layout.modules.configure_mmu_parameters {
         // By names only if they are the ones that are known: another name, another meaning.
         Some(names) if names.iter().any(|name| name == "enable_tdp") => {
             names.iter().map(String::as_str).collect()

@@ -10,17 +10,18 @@ use super::attachment::{Attachment, KprobeEvent, attach};
 use super::counters;
 use super::object::Object;
 use crate::analysis::HookCounts;
-use crate::kernel::{Attach, AttachPlan, Tracefs};
+use crate::kernel::{Attach, AttachPlan, PAIRS, Tracefs};
 
-/// How long calls that were entered before detaching have to return: `kvm_init_mmu` does not
-/// sleep.
+/// How long calls that were entered before detaching have to return; those that set up an MMU do
+/// not sleep.
 const LAST_RETURNS: Duration = Duration::from_millis(5);
 
 /// A hook that is attached, or was.
 #[derive(Debug)]
 struct LiveHook {
     hook: Hook,
-    name: &'static str,
+    name: String,
+    how: Attach,
     attachment: Option<Attachment>,
     event: Option<KprobeEvent>,
     /// Hits that the kernel counted before the program was set on the event.
@@ -47,22 +48,59 @@ impl Hooks {
         object: &mut Object,
         tracefs: &Tracefs,
     ) -> bool {
-        let mut any = false;
+        let mut any = self.remove_moved(plan, tracefs);
         let mut order: Vec<_> = plan.hooks.iter_mut().collect();
-        // A return before its entry: a return without an entry is a call that began before us,
-        // an entry without a return would look like a loss.
-        order.sort_by_key(|planned| planned.hook != Hook::InitMmuReturn);
+        // An outcome before its entry: an outcome without an entry is a call that began before us,
+        // an entry without an outcome would look like a loss.
+        order.sort_by_key(|planned| !is_outcome(planned.hook));
         for planned in order {
             let Ok(how) = &planned.attach else { continue };
             if self.live.iter().any(|live| live.hook == planned.hook) {
                 continue;
             }
-            match attach_one(planned.hook, planned.name, how, object, tracefs) {
+            match attach_one(planned.hook, &planned.name, how, object, tracefs) {
                 Ok(live) => {
                     self.live.push(live);
                     any = true;
                 }
                 Err(err) => planned.attach = Err(format!("{err:#}")),
+            }
+        }
+        self.remove_halves(plan, tracefs);
+        any
+    }
+
+    /// Removes what is set inside a function that has another place for it now, or none: another
+    /// build of its module may have been loaded. Tells whether there was any.
+    fn remove_moved(&mut self, plan: &AttachPlan, tracefs: &Tracefs) -> bool {
+        let has_moved = |live: &LiveHook| {
+            let planned = plan.hooks.iter().find(|planned| planned.hook == live.hook);
+            live.hook == Hook::EptpWrite
+                && planned.is_none_or(|planned| planned.attach.as_ref() != Ok(&live.how))
+        };
+        self.remove_where(has_moved, tracefs)
+    }
+
+    /// Removes a hook whose other half could not be attached: it sees nothing.
+    fn remove_halves(&mut self, plan: &mut AttachPlan, tracefs: &Tracefs) {
+        plan.refuse_halves();
+        let is_half = |live: &LiveHook, hooks: &[Hook]| {
+            PAIRS.iter().any(|pair| {
+                (live.hook == pair.entry && !hooks.contains(&pair.outcome))
+                    || (live.hook == pair.outcome && !hooks.contains(&pair.entry))
+            })
+        };
+        let hooks: Vec<_> = self.live.iter().map(|live| live.hook).collect();
+        self.remove_where(|live| is_half(live, &hooks), tracefs);
+    }
+
+    fn remove_where(&mut self, mut is: impl FnMut(&LiveHook) -> bool, tracefs: &Tracefs) -> bool {
+        let mut any = false;
+        for mut live in self.live.extract_if(.., |live| is(live)) {
+            any = true;
+            live.attachment = None;
+            if let Some(event) = live.event.take() {
+                event.remove(tracefs);
             }
         }
         any
@@ -73,13 +111,18 @@ impl Hooks {
         self.live.iter().any(|live| live.hook == hook && live.attachment.is_some())
     }
 
-    /// Takes the programs off, the last one first, so that the entry of `kvm_init_mmu` goes
-    /// before its return. Tells whether there was any to take.
+    /// Takes the programs off, every entry before its outcome. Tells whether there was any to
+    /// take.
     pub(super) fn detach(&mut self, tracefs: &Tracefs) -> bool {
         let mut any = false;
-        for live in self.live.iter_mut().rev().filter(|live| live.attachment.is_some()) {
+        let mut attached: Vec<_> =
+            self.live.iter_mut().filter(|live| live.attachment.is_some()).collect();
+        attached.sort_by_key(|live| is_outcome(live.hook));
+        let mut are_returning = false;
+        for live in attached {
             any = true;
-            if live.hook == Hook::InitMmuReturn {
+            if is_outcome(live.hook) && !are_returning {
+                are_returning = true;
                 sleep(LAST_RETURNS);
             }
             // Read while the program still sees every hit, and compared with what it counted
@@ -122,11 +165,11 @@ impl Hooks {
         if let Some(event) = &live.event {
             missed += event.profile(tracefs)?.1;
         }
-        if live.hook == Hook::InitMmuReturn && is_detached {
-            missed = missed.max(self.missing_returns(&counters, object)?);
+        if is_detached {
+            missed = missed.max(self.missing_returns(live.hook, &counters, object)?);
         }
         Ok(HookCounts {
-            hook: live.name.to_owned(),
+            hook: live.name.clone(),
             fired: counters.fired + missed,
             delivered: counters.delivered,
             filtered: counters.filtered,
@@ -137,12 +180,15 @@ impl Hooks {
 
     /// Calls that were entered and whose return was not seen. Not every kernel counts a return
     /// that it could not hook, so the two halves are held against each other.
-    fn missing_returns(&self, returns: &Counters, object: &Object) -> Result<u64> {
-        if !self.live.iter().any(|live| live.hook == Hook::InitMmuEntry) {
+    fn missing_returns(&self, hook: Hook, returns: &Counters, object: &Object) -> Result<u64> {
+        let pair = PAIRS.iter().find(|pair| pair.is_same_function && pair.outcome == hook);
+        let Some(pair) = pair.filter(|pair| self.live.iter().any(|live| live.hook == pair.entry))
+        else {
             return Ok(0);
-        }
-        let entered = counters::read(object, Hook::InitMmuEntry)?.delivered;
-        Ok(entered.saturating_sub(returns.delivered + returns.dropped))
+        };
+        let entered = counters::read(object, pair.entry)?.delivered;
+        // What finds no call of its own is filtered, and so is what is plainly right.
+        Ok(entered.saturating_sub(returns.fired))
     }
 
     /// `(hook, records)` lost since this was last asked.
@@ -150,23 +196,28 @@ impl Hooks {
         &mut self,
         object: &Object,
         tracefs: &Tracefs,
-    ) -> Result<Vec<(&'static str, u64)>> {
+    ) -> Result<Vec<(String, u64)>> {
         let counts = self.counts(object, tracefs)?;
         let mut losses = Vec::new();
         for (live, counts) in self.live.iter_mut().zip(counts) {
             let records = counts.lost().saturating_sub(live.shown);
             if records > 0 {
                 live.shown += records;
-                losses.push((live.name, records));
+                losses.push((live.name.clone(), records));
             }
         }
         Ok(losses)
     }
 }
 
+/// Whether a hook reads what came of a call that another one remembers.
+fn is_outcome(hook: Hook) -> bool {
+    PAIRS.iter().any(|pair| pair.outcome == hook)
+}
+
 fn attach_one(
     hook: Hook,
-    name: &'static str,
+    name: &str,
     how: &Attach,
     object: &mut Object,
     tracefs: &Tracefs,
@@ -179,8 +230,11 @@ fn attach_one(
         }
         Attach::Tracepoint { .. } => None,
     };
-    let mut live = LiveHook { hook, name, attachment: None, event, unseen: 0, hits: 0, shown: 0 };
-    match set_program(&mut live, how, object, tracefs) {
+    let name = name.to_owned();
+    let how = how.clone();
+    let mut live =
+        LiveHook { hook, name, how, attachment: None, event, unseen: 0, hits: 0, shown: 0 };
+    match set_program(&mut live, object, tracefs) {
         Ok(()) => Ok(live),
         Err(err) => {
             if let Some(event) = live.event.take() {
@@ -191,13 +245,8 @@ fn attach_one(
     }
 }
 
-fn set_program(
-    live: &mut LiveHook,
-    how: &Attach,
-    object: &mut Object,
-    tracefs: &Tracefs,
-) -> Result<()> {
-    let id = match (how, &live.event) {
+fn set_program(live: &mut LiveHook, object: &mut Object, tracefs: &Tracefs) -> Result<()> {
+    let id = match (&live.how, &live.event) {
         (Attach::Tracepoint { category, name }, _) => tracefs.id(category, name)?,
         (Attach::Kprobe { .. }, Some(event)) => event.id(tracefs)?,
         (Attach::Kprobe { place, .. }, None) => anyhow::bail!("{place} has no event"),

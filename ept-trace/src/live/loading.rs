@@ -41,7 +41,7 @@ pub(super) struct Loading {
 pub(super) enum Waiting {
     /// What its arguments mean is known when kvm was looked at.
     Configure(ConfigureRecord),
-    /// A decision, or a root.
+    /// What is about a guest.
     Event(Event),
 }
 
@@ -63,15 +63,18 @@ impl Loading {
 
     /// Passes an event on, unless it has to wait.
     pub(super) fn pass(&mut self, mut event: Event) -> Option<Event> {
-        let is_about_a_guest = matches!(event.kind, EventKind::Decision(_) | EventKind::Root(_));
+        let is_about_a_guest = event.kind.is_about_a_guest();
         if self.since.is_some() && is_about_a_guest {
             if self.waiting.len() >= MOST_WAITING {
-                let reason = "decisions were made faster than a module was loaded".to_owned();
+                let reason = "more was seen of guests than can wait for a module".to_owned();
                 return Some(Event { kind: EventKind::Gap { reason }, ..event });
             }
-            if let EventKind::Decision(decision) = &mut event.kind {
-                // Read where the variables of the module before were, if at all.
-                decision.inputs = Inputs::default();
+            // Read where the variables of the module before were, if at all.
+            match &mut event.kind {
+                EventKind::Decision(decision) => decision.inputs = Inputs::default(),
+                EventKind::Load(load) => load.inputs = Inputs::default(),
+                EventKind::ShadowMmu(mmu) => mmu.inputs = Inputs::default(),
+                _ => {}
             }
             self.waiting.push(Waiting::Event(event));
             return None;

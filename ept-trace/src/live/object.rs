@@ -60,6 +60,15 @@ fn program_name(hook: Hook) -> &'static str {
         Hook::IoctlExit => "sys_exit_ioctl",
         Hook::GetPage => "kvm_mmu_get_page",
         Hook::DestroyVm => "kvm_arch_destroy_vm",
+        Hook::VmxLoadPgd => "vmx_load_mmu_pgd",
+        Hook::EptpWrite => "eptp_write",
+        Hook::SvmLoadPgd => "svm_load_mmu_pgd",
+        Hook::ShadowEptEntry => "kvm_init_shadow_ept_mmu",
+        Hook::ShadowEptReturn => "kvm_init_shadow_ept_mmu_return",
+        Hook::ShadowNptEntry => "kvm_init_shadow_npt_mmu",
+        Hook::ShadowNptReturn => "kvm_init_shadow_npt_mmu_return",
+        Hook::PageFault => "kvm_mmu_page_fault",
+        Hook::TdpFaultReturn => "kvm_tdp_page_fault",
     }
 }
 

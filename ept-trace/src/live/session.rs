@@ -36,6 +36,8 @@ pub struct Options {
     pub tgid: Option<u32>,
     /// Tracepoints only.
     pub no_kprobes: bool,
+    /// The kernel side drops what is plainly right, and counts it as filtered.
+    pub drop_right: bool,
     /// Size of the events' ring in bytes, if not the ordinary one.
     pub ring_bytes: Option<u32>,
     /// Another eBPF object than the one built in.
@@ -54,8 +56,10 @@ pub struct Session {
     hooks: Hooks,
     events: AsyncFd<RingBuf<MapData>>,
     urgent: AsyncFd<RingBuf<MapData>>,
-    /// A ring held more than one batch: do not wait for it to call again.
+    /// There is more to take: do not wait for a ring to call again.
     more: bool,
+    /// Records that are too new to be understood yet.
+    newer: Vec<Vec<u8>>,
     decoder: Decoder,
     tick: Interval,
     looked: Instant,
@@ -77,7 +81,7 @@ impl Session {
         let mut plan = host.plan(&tracefs, !options.no_kprobes);
         ensure_sight(&plan)?;
 
-        let config = host.config(&tracefs, options.tgid);
+        let config = host.config(&tracefs, options.tgid, options.drop_right);
         let ring_bytes = options.ring_bytes.unwrap_or(RING_BYTES);
         let mut object = Object::open(config, ring_bytes, options.object.as_deref())?;
         object.set_variables(host.variables())?;
@@ -108,6 +112,7 @@ impl Session {
             events: polled(object.ring("EVENTS")?)?,
             urgent: polled(object.ring("URGENT")?)?,
             more: false,
+            newer: Vec::new(),
             host,
             tracefs,
             options,
@@ -161,11 +166,16 @@ impl Session {
     }
 
     /// Takes what is in the rings, and understands it in the order of time: which VM an address
-    /// belongs to depends on what came before, in whichever ring.
+    /// belongs to, and what a root is held against, depend on what came before, in whichever ring.
     fn drain(&mut self) -> Vec<Event> {
-        let mut records = Vec::new();
+        self.drain_until(clock())
+    }
+
+    /// Takes the records made until a moment; later ones wait, for what came before them may have
+    /// been put into the other ring just after that was read.
+    fn drain_until(&mut self, mut until: u64) -> Vec<Event> {
+        let mut records = std::mem::take(&mut self.newer);
         self.more = false;
-        // The urgent ones last: what came before a decision is then taken with it.
         for ring in [&mut self.events, &mut self.urgent] {
             let ring = ring.get_mut();
             let mut taken = 0;
@@ -175,9 +185,14 @@ impl Session {
                 records.push(bytes.to_vec());
                 taken += 1;
             }
-            self.more |= taken == BATCH;
+            if taken == BATCH {
+                self.more = true;
+                until = until.min(records.last().map_or(0, |bytes| time_of(bytes)));
+            }
         }
         records.sort_by_key(|bytes| time_of(bytes));
+        self.newer = records.split_off(records.partition_point(|bytes| time_of(bytes) <= until));
+        self.more |= !self.newer.is_empty();
         // Without the hook on kvm_configure_mmu a load is seen by its trace in sysfs alone.
         if !records.is_empty()
             && !self.hooks.has(Hook::ConfigureMmu)
@@ -211,7 +226,7 @@ impl Session {
 
     fn read_anew(&mut self) -> Result<Vec<Event>> {
         // Until the new addresses are known, none are.
-        self.object.set_variables(Variables::default())?;
+        self.object.set_variables(Variables::UNKNOWN)?;
         let host = Host::read();
         if !self.loading.is_unchanged() || host.is_err() {
             // Changed again while it was read: the next look sees that.
@@ -220,12 +235,8 @@ impl Session {
         }
         self.host = host?;
         let mut events = Vec::new();
-        let config = self.host.config(&self.tracefs, self.options.tgid);
+        let config = self.host.config(&self.tracefs, self.options.tgid, self.options.drop_right);
         if config.same_structures(&self.config) {
-            self.object.set_variables(self.host.variables())?;
-            if !self.loading.is_unchanged() {
-                self.object.set_variables(Variables::default())?;
-            }
             // Hooks on a function that runs once, at load, can only be set while its module is
             // away.
             let mut plan = self.host.plan(&self.tracefs, !self.options.no_kprobes);
@@ -235,6 +246,11 @@ impl Session {
             if self.hooks.attach(&mut plan, &mut self.object, &self.tracefs) {
                 self.plan = plan;
                 events.push(now(self.plan.event()));
+            }
+            // Last: which register has the EPTP goes with the place that it is read at.
+            self.object.set_variables(self.host.variables())?;
+            if !self.loading.is_unchanged() {
+                self.object.set_variables(Variables::UNKNOWN)?;
             }
         } else if self.hooks.detach(&self.tracefs) {
             let reason = "kvm was loaded with other structures than when ept-trace was started: \
@@ -253,8 +269,7 @@ impl Session {
     /// Reports records lost since the last look.
     fn look_for_losses(&mut self) -> Result<Vec<Event>> {
         let losses = self.hooks.losses(&self.object, &self.tracefs)?;
-        let told =
-            |(hook, records): (&str, u64)| now(EventKind::Loss { hook: hook.to_owned(), records });
+        let told = |(hook, records)| now(EventKind::Loss { hook, records });
         Ok(losses.into_iter().map(told).collect())
     }
 
@@ -265,9 +280,9 @@ impl Session {
     /// If the counters can no longer be read.
     pub fn finish(mut self) -> Result<(Vec<Event>, Vec<HookCounts>)> {
         self.hooks.detach(&self.tracefs);
-        let mut events = self.drain();
+        let mut events = self.drain_until(u64::MAX);
         while self.more {
-            events.extend(self.drain());
+            events.extend(self.drain_until(u64::MAX));
         }
         for _ in 0..3 {
             if self.loading.look() == Change::None {
@@ -309,10 +324,15 @@ fn polled(ring: RingBuf<MapData>) -> std::io::Result<AsyncFd<RingBuf<MapData>>> 
     Ok(unsafe { AsyncFd::register(ring) }?)
 }
 
-/// An event of this moment, by the clock of the records, `CLOCK_MONOTONIC`.
+/// An event of this moment.
 fn now(kind: EventKind) -> Event {
+    Event { time_ns: clock(), kind }
+}
+
+/// The clock of the records, `CLOCK_MONOTONIC`, in nanoseconds.
+fn clock() -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
     let nanoseconds = u64::try_from(now.tv_nsec).unwrap_or(0);
-    Event { time_ns: seconds * 1_000_000_000 + nanoseconds, kind }
+    seconds * 1_000_000_000 + nanoseconds
 }

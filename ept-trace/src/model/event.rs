@@ -40,6 +40,17 @@ pub enum EventKind {
     },
     /// A root page was taken into use.
     Root(Root),
+    /// A root was handed to the hardware.
+    Load(Box<Load>),
+    /// The MMU for a nested guest was set up.
+    ShadowMmu(Box<ShadowMmu>),
+    /// A fault comes back although it was answered.
+    FaultLoop(FaultLoop),
+    /// A VM is gone.
+    VmGone {
+        /// Its number.
+        vm: u32,
+    },
     /// Records were lost.
     Loss {
         /// The hook that lost them.
@@ -54,6 +65,38 @@ pub enum EventKind {
         /// Why.
         reason: String,
     },
+}
+
+impl EventKind {
+    /// Whether it is about a guest, and so rests on the vendor module that was loaded then.
+    pub fn is_about_a_guest(&self) -> bool {
+        self.vm().is_some()
+    }
+
+    /// Number of the VM that it is about.
+    pub fn vm(&self) -> Option<u32> {
+        match self {
+            Self::Decision(decision) => Some(decision.vm),
+            Self::Root(root) => Some(root.vm),
+            Self::Load(load) => Some(load.vm),
+            Self::ShadowMmu(mmu) => Some(mmu.vm),
+            Self::FaultLoop(faults) => Some(faults.vm),
+            Self::VmGone { vm } => Some(*vm),
+            _ => None,
+        }
+    }
+
+    /// `vcpu_id` of the vCPU that it is about.
+    pub fn vcpu(&self) -> Option<u32> {
+        match self {
+            Self::Decision(decision) => Some(decision.vcpu),
+            Self::Root(root) => Some(root.vcpu),
+            Self::Load(load) => Some(load.vcpu),
+            Self::ShadowMmu(mmu) => Some(mmu.vcpu),
+            Self::FaultLoop(faults) => Some(faults.vcpu),
+            _ => None,
+        }
+    }
 }
 
 /// Which of the three ways `kvm_init_mmu` went.
@@ -104,6 +147,8 @@ pub struct Decision {
     pub tdp_init_seen: bool,
     /// `kvm->arch.vm_type`, where the kernel has it.
     pub vm_type: Option<u32>,
+    /// The vCPU has been in the guest before.
+    pub has_run: bool,
     /// `vcpu->arch.cr4`.
     pub cr4: Option<u64>,
     /// `vcpu->arch.efer`.
@@ -138,6 +183,28 @@ pub struct MmuState {
     pub root_level: Option<u8>,
     /// The direct bit.
     pub direct: Option<bool>,
+    /// What serves its faults; `None` where that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub page_fault: Option<PageFaultHandler>,
+}
+
+/// What `page_fault` of an MMU points to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PageFaultHandler {
+    /// `kvm_tdp_page_fault`, which `init_kvm_tdp_mmu` alone sets.
+    Tdp,
+    /// Another function.
+    Other,
+}
+
+impl fmt::Display for PageFaultHandler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tdp => "kvm_tdp_page_fault",
+            Self::Other => "not kvm_tdp_page_fault",
+        })
+    }
 }
 
 /// KVM's own variables, as far as they could be read.
@@ -156,6 +223,8 @@ pub struct Inputs {
     pub vmx_capability_ept: Option<u32>,
     /// `npt_enabled`.
     pub npt_enabled: Option<bool>,
+    /// `enable_ept_ad_bits`.
+    pub enable_ept_ad_bits: Option<bool>,
 }
 
 /// The arguments of `kvm_configure_mmu`, in their meaning on this kernel.
@@ -193,6 +262,119 @@ impl Root {
     pub fn level(&self) -> u8 {
         (self.role & 0xf) as u8
     }
+}
+
+/// A root handed to the hardware: by `vmx_load_mmu_pgd` as an EPTP, by `svm_load_mmu_pgd` as nCR3.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Load {
+    /// The hook that captured it.
+    pub observed_by: String,
+    /// Number of the VM.
+    pub vm: u32,
+    /// `kvm->userspace_pid`.
+    pub pid: u32,
+    /// `vcpu->vcpu_id`.
+    pub vcpu: u32,
+    /// `vcpu->arch.maxphyaddr`, in bits.
+    pub maxphyaddr: Option<u32>,
+    /// The MMU in use is `guest_mmu`: L2 runs on it.
+    pub nested: bool,
+    /// The vCPU has been in the guest before.
+    pub has_run: bool,
+    /// What `construct_eptp` returned; none on SVM.
+    pub eptp: Option<u64>,
+    /// `root_hpa`, the argument.
+    pub root_hpa: u64,
+    /// `root_level`, the argument.
+    pub level: u8,
+    /// `root.hpa` of the MMU in use.
+    pub mmu_root_hpa: Option<u64>,
+    /// Root level of the MMU in use.
+    pub mmu_level: Option<u8>,
+    /// `ad_disabled` of its role.
+    pub ad_disabled: Option<bool>,
+    /// `kvm_mmu_page_role` of the page that the root is.
+    pub page_role: Option<u32>,
+    /// The page is no `kvm_mmu_page`: a dummy root.
+    pub is_dummy: bool,
+    /// KVM's own variables at that moment.
+    pub inputs: Inputs,
+}
+
+impl Load {
+    /// Level of the page that the root is, by its own role.
+    pub fn page_level(&self) -> Option<u8> {
+        self.page_role.map(|role| (role & 0xf) as u8)
+    }
+}
+
+/// Whose tables an MMU for a nested guest shadows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Nested {
+    /// EPT of L1.
+    Ept {
+        /// EPTP12, as the argument had it; `None` where which argument it is is not known.
+        eptp12: Option<u64>,
+        /// `nested.msrs.ept_caps`: what of EPT this L1 is shown.
+        shown: Option<u32>,
+    },
+    /// NPT of L1.
+    Npt {
+        /// CR4 of L1.
+        cr4: u64,
+        /// EFER of L1.
+        efer: u64,
+    },
+}
+
+/// `guest_mmu` after `kvm_init_shadow_ept_mmu` or `kvm_init_shadow_npt_mmu`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShadowMmu {
+    /// The hook that captured it.
+    pub observed_by: String,
+    /// Number of the VM.
+    pub vm: u32,
+    /// `kvm->userspace_pid`.
+    pub pid: u32,
+    /// `vcpu->vcpu_id`.
+    pub vcpu: u32,
+    /// `vcpu->arch.maxphyaddr`, in bits.
+    pub maxphyaddr: Option<u32>,
+    /// What L1 asks for.
+    pub nested: Nested,
+    /// Root level of the MMU.
+    pub level: Option<u8>,
+    /// Its direct bit.
+    pub direct: Option<bool>,
+    /// `root_role.word`, or `mmu_role.as_u64` before 5.19.
+    pub role: Option<u64>,
+    /// KVM's own variables at that moment.
+    pub inputs: Inputs,
+}
+
+/// The same fault, in a row, with the same answer each time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FaultLoop {
+    /// Number of the VM.
+    pub vm: u32,
+    /// `kvm->userspace_pid`.
+    pub pid: u32,
+    /// `vcpu->vcpu_id`.
+    pub vcpu: u32,
+    /// The guest-physical address.
+    pub gpa: u64,
+    /// `PFERR_*` bits.
+    pub error_code: u64,
+    /// What `kvm_tdp_page_fault` answered: a `RET_PF_*`.
+    pub answer: u32,
+    /// How many faults.
+    pub count: u32,
+    /// From the first to the last, in nanoseconds.
+    pub for_ns: u64,
+    /// Root level of the MMU in use.
+    pub mmu_level: Option<u8>,
 }
 
 /// A hook as it was planned: attached, or not and why.

@@ -24,6 +24,13 @@ pub enum Fact<T> {
     },
 }
 
+impl<T> Default for Fact<T> {
+    /// For files that were written before there was such a fact.
+    fn default() -> Self {
+        Self::Unknown { why: "not recorded".to_owned() }
+    }
+}
+
 impl<T: Copy> Fact<T> {
     /// A known value.
     pub fn known(value: T, origin: impl Into<String>) -> Self {
@@ -117,6 +124,21 @@ pub struct Behaviour {
     pub has_cached_tdp_level: bool,
     /// KVM has `cpuid_query_maxguestphyaddr`, used for TDX guests: 6.16 and later.
     pub has_maxguestphyaddr: bool,
+    /// `kvm_mmu_page_role` has the bit `passthrough`: 5.19 and later.
+    #[serde(default)]
+    pub has_passthrough: bool,
+    /// What `kvm_tdp_page_fault` answers, where known.
+    #[serde(default)]
+    pub ret_pf: Option<RetPf>,
+}
+
+/// Values of the enumeration `RET_PF_*`, which differ between kernels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RetPf {
+    /// `RET_PF_FIXED`: the fault was resolved.
+    pub fixed: u32,
+    /// `RET_PF_SPURIOUS`: there was nothing to resolve.
+    pub spurious: u32,
 }
 
 impl Behaviour {
@@ -138,18 +160,24 @@ impl Behaviour {
 }
 
 /// What the hardware says of itself, read without KVM.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hardware {
     /// `IA32_VMX_EPT_VPID_CAP`, MSR 0x48c.
     pub ept_vpid_cap: Fact<u64>,
     /// Whether the controls offer EPT: MSR 0x482 bit 63 and MSR 0x48b bit 33.
     pub offers_ept: Fact<bool>,
+    /// CPUs whose MSR 0x48c is another, and what it is.
+    #[serde(default)]
+    pub differing_ept_vpid_cap: Vec<(u32, u64)>,
     /// Whether the host itself runs with 5-level paging.
     pub host_la57: Fact<bool>,
+    /// MAXPHYADDR of the host, in bits.
+    #[serde(default)]
+    pub maxphyaddr: Fact<u8>,
 }
 
 /// What KVM holds after `hardware_setup`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KvmState {
     /// `tdp_enabled`.
     pub tdp_enabled: Fact<bool>,
@@ -163,6 +191,16 @@ pub struct KvmState {
     pub vmx_capability_ept: Fact<u32>,
     /// `npt_enabled` of `kvm_amd`.
     pub npt_enabled: Fact<bool>,
+    /// `enable_ept_ad_bits` of `kvm_intel`.
+    #[serde(default)]
+    pub enable_ept_ad_bits: Fact<bool>,
+    /// MSR 0x48c as KVM offers it to guests that are hypervisors.
+    #[serde(default)]
+    pub nested_ept_vpid_cap: Fact<u64>,
+    /// `allow_smaller_maxphyaddr` of `kvm_intel`: what KVM does about illegal guest-physical
+    /// addresses hangs on it, the root level does not.
+    #[serde(default)]
+    pub allow_smaller_maxphyaddr: Fact<bool>,
 }
 
 /// Everything known of a machine.

@@ -5,7 +5,8 @@ mod facts;
 mod verdict;
 
 pub use event::{
-    ConfigureMmu, CpuidLeaves, Decision, Event, EventKind, HookStatus, Inputs, MmuState, Mode, Root,
+    ConfigureMmu, CpuidLeaves, Decision, Event, EventKind, FaultLoop, HookStatus, Inputs, Load,
+    MmuState, Mode, Nested, PageFaultHandler, Root, ShadowMmu,
 };
-pub use facts::{Behaviour, Fact, Hardware, KernelFacts, KvmState, Vendor};
+pub use facts::{Behaviour, Fact, Hardware, KernelFacts, KvmState, RetPf, Vendor};
 pub use verdict::{Evidence, Judgement, Verdict};

@@ -2,8 +2,10 @@
 
 use ept_trace_common::decision::max_ept_level;
 
-use crate::model::{Behaviour, ConfigureMmu, Decision, EventKind, Fact, KernelFacts, Vendor};
-use crate::oracle::ReplayInputs;
+use crate::model::{
+    Behaviour, ConfigureMmu, Decision, EventKind, Fact, Inputs, KernelFacts, Vendor,
+};
+use crate::oracle::{ReplayInputs, Vcpus};
 
 /// What the stream has told so far of the machine.
 ///
@@ -13,10 +15,11 @@ use crate::oracle::ReplayInputs;
 pub struct Known {
     facts: Option<KernelFacts>,
     configured: Option<ConfigureMmu>,
+    vcpus: Vcpus,
 }
 
 impl Known {
-    /// Takes in an observation.
+    /// Takes in an observation, before it is judged: what it tells of the machine.
     pub fn learn(&mut self, event: &EventKind) {
         match event {
             EventKind::Facts(facts) => {
@@ -27,6 +30,11 @@ impl Known {
             EventKind::ConfigureMmu(configured) => self.configured = Some(*configured),
             _ => {}
         }
+    }
+
+    /// Takes in an observation, after it was judged: what it tells of the vCPUs.
+    pub fn note(&mut self, event: &EventKind) {
+        self.vcpus.note(event);
     }
 
     /// The facts, once the stream has told them.
@@ -45,6 +53,11 @@ impl Known {
             .or(|| self.fact(|facts| facts.kvm.vmx_capability_ept.map(u64::from)))
     }
 
+    /// MAXPHYADDR of the host, in bits.
+    pub fn host_maxphyaddr(&self) -> Fact<u8> {
+        self.fact(|facts| facts.hardware.maxphyaddr.clone())
+    }
+
     /// The inputs of a decision, each from the best source there is.
     pub fn replay_inputs<'a>(&'a self, decision: &Decision) -> ReplayInputs<'a> {
         const NO_FACTS: &Behaviour = &Behaviour {
@@ -52,19 +65,20 @@ impl Known {
             has_max_tdp_level: false,
             has_cached_tdp_level: false,
             has_maxguestphyaddr: false,
+            has_passthrough: false,
+            ret_pf: None,
         };
         let behaviour = self.facts.as_ref().map_or(NO_FACTS, |facts| &facts.behaviour);
+        let inputs = &decision.inputs;
         ReplayInputs {
             behaviour,
             nested: decision.nested,
-            tdp_enabled: at_decision("tdp_enabled", decision.inputs.tdp_enabled)
-                .or(|| self.argument("enable_tdp", |args| Some(args.enable_tdp)))
-                .or(|| self.fact(|facts| facts.kvm.tdp_enabled.clone())),
-            forced: at_decision("tdp_root_level", decision.inputs.tdp_root_level)
+            tdp_enabled: self.tdp_enabled(inputs),
+            forced: at_that_moment("tdp_root_level", inputs.tdp_root_level)
                 .or(|| self.argument("tdp_forced_root_level", |args| args.forced_root_level))
                 .or(|| self.fact(|facts| facts.kvm.tdp_root_level.clone()))
                 .or(|| self.none_forced(behaviour)),
-            max: at_decision("max_tdp_level", decision.inputs.max_tdp_level)
+            max: at_that_moment("max_tdp_level", inputs.max_tdp_level)
                 .or(|| self.argument("tdp_max_root_level", |args| args.max_root_level))
                 .or(|| self.fact(|facts| facts.kvm.max_tdp_level.clone()))
                 .or(|| self.level_of_capability(behaviour)),
@@ -77,6 +91,30 @@ impl Known {
             cpuid: decision.cpuid,
             paging: decision.cr4.zip(decision.efer),
         }
+    }
+
+    /// What a fresh decision would be taken on, for a vCPU with this MAXPHYADDR.
+    pub fn fresh_inputs(&self, maxphyaddr: Option<u32>, inputs: &Inputs) -> ReplayInputs<'_> {
+        let decision = Decision { maxphyaddr, inputs: *inputs, ..Decision::default() };
+        self.replay_inputs(&decision)
+    }
+
+    /// `tdp_enabled` at a moment.
+    pub fn tdp_enabled(&self, inputs: &Inputs) -> Fact<bool> {
+        at_that_moment("tdp_enabled", inputs.tdp_enabled)
+            .or(|| self.argument("enable_tdp", |args| Some(args.enable_tdp)))
+            .or(|| self.fact(|facts| facts.kvm.tdp_enabled.clone()))
+    }
+
+    /// `enable_ept_ad_bits` at a moment.
+    pub fn enable_ept_ad_bits(&self, inputs: &Inputs) -> Fact<bool> {
+        at_that_moment("enable_ept_ad_bits", inputs.enable_ept_ad_bits)
+            .or(|| self.fact(|facts| facts.kvm.enable_ept_ad_bits.clone()))
+    }
+
+    /// What was last seen of the vCPUs, before the observation that is being judged.
+    pub fn vcpus(&self) -> &Vcpus {
+        &self.vcpus
     }
 
     /// 5.8 has no `max_tdp_level`: `vmx_get_tdp_level` reads the capability at each decision.
@@ -109,9 +147,9 @@ impl Known {
     }
 }
 
-fn at_decision<T: Copy>(name: &str, value: Option<T>) -> Fact<T> {
+fn at_that_moment<T: Copy>(name: &str, value: Option<T>) -> Fact<T> {
     match value {
-        Some(value) => Fact::known(value, format!("{name}, read at the decision")),
+        Some(value) => Fact::known(value, format!("{name}, read at that moment")),
         None => Fact::unknown(format!("{name} could not be read")),
     }
 }
@@ -119,7 +157,7 @@ fn at_decision<T: Copy>(name: &str, value: Option<T>) -> Fact<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Hardware, Inputs, KvmState};
+    use crate::model::{Hardware, KvmState};
 
     /// Facts in which every level is 3 and the capability of the hardware walks 5.
     fn facts(vendor: Vendor) -> KernelFacts {
@@ -134,7 +172,9 @@ mod tests {
             hardware: Hardware {
                 ept_vpid_cap: Fact::known(1 << 7, "MSR"),
                 offers_ept: Fact::known(true, "MSR"),
+                differing_ept_vpid_cap: Vec::new(),
                 host_la57: Fact::known(true, "test"),
+                maxphyaddr: Fact::known(52, "test"),
             },
             kvm: KvmState {
                 tdp_enabled: Fact::known(false, "kcore"),
@@ -143,6 +183,9 @@ mod tests {
                 enable_ept: Fact::known(true, "kcore"),
                 vmx_capability_ept: Fact::known(0, "kcore"),
                 npt_enabled: Fact::unknown("no kvm_amd"),
+                enable_ept_ad_bits: Fact::known(true, "kcore"),
+                nested_ept_vpid_cap: Fact::default(),
+                allow_smaller_maxphyaddr: Fact::default(),
             },
         }
     }
@@ -197,7 +240,7 @@ mod tests {
         let decision = Decision { inputs: read, ..Decision::default() };
         assert_eq!(levels(&known, &decision), (Some(false), Some(0), Some(5)));
         let origin = known.replay_inputs(&decision).forced.origin().to_owned();
-        assert_eq!(origin, "tdp_root_level, read at the decision");
+        assert_eq!(origin, "tdp_root_level, read at that moment");
     }
 
     #[test]

@@ -3,9 +3,11 @@
 mod decision;
 mod hardware_setup;
 mod known;
+mod vcpus;
 
 pub use decision::{Branch, Missing, Replay, ReplayInputs, X86_TDX_VM, replay};
 pub use hardware_setup::{
     EPT_CONDITIONS, EptCondition, ept_huge_page_level, expected_levels, may_enable_ept,
 };
 pub use known::Known;
+pub use vcpus::{Decided, Loaded, Vcpu, Vcpus};

@@ -4,12 +4,24 @@
 //! The comment at the head of a rule's file is what `ept-trace explain` prints.
 
 mod ept101;
+mod ept102;
 mod ept103;
 mod ept104;
 mod ept105;
 mod ept106;
 mod ept107;
+mod ept108;
+mod ept109;
 mod ept110;
+mod ept120;
+mod ept121;
+mod ept201;
+mod ept202;
+mod ept203;
+mod ept204;
+mod ept501;
+mod ept502;
+mod ept503;
 
 use crate::model::{Event, Evidence, Judgement, Verdict};
 use crate::oracle::Known;
@@ -29,12 +41,24 @@ pub struct Rule {
 /// All rules, by id.
 pub const RULES: &[Rule] = &[
     ept101::RULE,
+    ept102::RULE,
     ept103::RULE,
     ept104::RULE,
     ept105::RULE,
     ept106::RULE,
     ept107::RULE,
+    ept108::RULE,
+    ept109::RULE,
     ept110::RULE,
+    ept120::RULE,
+    ept121::RULE,
+    ept201::RULE,
+    ept202::RULE,
+    ept203::RULE,
+    ept204::RULE,
+    ept501::RULE,
+    ept502::RULE,
+    ept503::RULE,
 ];
 
 impl Rule {

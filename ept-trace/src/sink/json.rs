@@ -8,7 +8,8 @@ use serde::Serialize;
 use super::Sink;
 use crate::analysis::{Judged, Summary};
 use crate::model::{
-    ConfigureMmu, CpuidLeaves, EventKind, Evidence, HookStatus, Inputs, KernelFacts, Mode, Verdict,
+    ConfigureMmu, CpuidLeaves, EventKind, Evidence, HookStatus, Inputs, KernelFacts, Mode, Nested,
+    PageFaultHandler, Verdict,
 };
 
 /// Writes JSON lines.
@@ -49,6 +50,16 @@ enum Line<'a> {
         root_level: u8,
         verdict: Verdict,
     },
+    /// On VMX.
+    Eptp(Box<LoadLine<'a>>),
+    /// On SVM.
+    Ncr3(Box<LoadLine<'a>>),
+    ShadowMmu(Box<ShadowLine<'a>>),
+    FaultLoop(Box<FaultLoopLine<'a>>),
+    VmGone {
+        time_ns: u64,
+        vm: u32,
+    },
     Finding {
         time_ns: u64,
         rule: &'a str,
@@ -86,9 +97,71 @@ struct DecisionLine<'a> {
     observed_by: &'a str,
     cpuid: Option<&'a CpuidLeaves>,
     direct: Option<bool>,
+    page_fault: Option<PageFaultHandler>,
+    has_run: bool,
     role_before: Option<String>,
     role: String,
     inputs: &'a Inputs,
+}
+
+#[derive(Serialize)]
+struct LoadLine<'a> {
+    time_ns: u64,
+    vm: u32,
+    pid: u32,
+    vcpu: u32,
+    maxphyaddr: Option<u32>,
+    nested: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    eptp: Option<String>,
+    root_hpa: String,
+    level: u8,
+    mmu_root_level: Option<u8>,
+    page_level: Option<u8>,
+    verdict: Verdict,
+    rules: BTreeMap<&'a str, Verdict>,
+    observed_by: &'a str,
+}
+
+#[derive(Serialize)]
+struct ShadowLine<'a> {
+    time_ns: u64,
+    vm: u32,
+    pid: u32,
+    vcpu: u32,
+    maxphyaddr: Option<u32>,
+    shadows: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    eptp12: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shown_ept_capability: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    l1_cr4: Option<String>,
+    root_level: Option<u8>,
+    direct: Option<bool>,
+    verdict: Verdict,
+    rules: BTreeMap<&'a str, Verdict>,
+    observed_by: &'a str,
+}
+
+#[derive(Serialize)]
+struct FaultLoopLine<'a> {
+    time_ns: u64,
+    vm: u32,
+    pid: u32,
+    vcpu: u32,
+    gpa: String,
+    error_code: String,
+    answer: u32,
+    count: u32,
+    for_ns: u64,
+    root_level: Option<u8>,
+    verdict: Verdict,
+    rules: BTreeMap<&'a str, Verdict>,
+}
+
+fn hex(value: u64) -> String {
+    format!("{value:#x}")
 }
 
 impl<W: Write> Json<W> {
@@ -151,8 +224,10 @@ impl<W: Write> Sink for Json<W> {
                 observed_by: &decision.observed_by,
                 cpuid: decision.cpuid.as_ref(),
                 direct: decision.after.direct,
-                role_before: decision.before.map(|before| format!("{:#x}", before.role)),
-                role: format!("{:#x}", decision.after.role),
+                page_fault: decision.after.page_fault,
+                has_run: decision.has_run,
+                role_before: decision.before.map(|before| hex(before.role)),
+                role: hex(decision.after.role),
                 inputs: &decision.inputs,
             })),
             EventKind::Root(root) => Line::Root {
@@ -165,6 +240,62 @@ impl<W: Write> Sink for Json<W> {
                 root_level: root.root_level,
                 verdict,
             },
+            EventKind::Load(load) => {
+                let line = Box::new(LoadLine {
+                    time_ns,
+                    vm: load.vm,
+                    pid: load.pid,
+                    vcpu: load.vcpu,
+                    maxphyaddr: load.maxphyaddr,
+                    nested: load.nested,
+                    eptp: load.eptp.map(hex),
+                    root_hpa: hex(load.root_hpa),
+                    level: load.level,
+                    mmu_root_level: load.mmu_level,
+                    page_level: load.page_level(),
+                    verdict,
+                    rules,
+                    observed_by: &load.observed_by,
+                });
+                if load.eptp.is_some() { Line::Eptp(line) } else { Line::Ncr3(line) }
+            }
+            EventKind::ShadowMmu(mmu) => {
+                let (shadows, eptp12, shown, l1_cr4) = match mmu.nested {
+                    Nested::Ept { eptp12, shown } => ("ept", eptp12, shown, None),
+                    Nested::Npt { cr4, .. } => ("npt", None, None, Some(cr4)),
+                };
+                Line::ShadowMmu(Box::new(ShadowLine {
+                    time_ns,
+                    vm: mmu.vm,
+                    pid: mmu.pid,
+                    vcpu: mmu.vcpu,
+                    maxphyaddr: mmu.maxphyaddr,
+                    shadows,
+                    eptp12: eptp12.map(hex),
+                    shown_ept_capability: shown.map(u64::from).map(hex),
+                    l1_cr4: l1_cr4.map(hex),
+                    root_level: mmu.level,
+                    direct: mmu.direct,
+                    verdict,
+                    rules,
+                    observed_by: &mmu.observed_by,
+                }))
+            }
+            EventKind::FaultLoop(faults) => Line::FaultLoop(Box::new(FaultLoopLine {
+                time_ns,
+                vm: faults.vm,
+                pid: faults.pid,
+                vcpu: faults.vcpu,
+                gpa: hex(faults.gpa),
+                error_code: hex(faults.error_code),
+                answer: faults.answer,
+                count: faults.count,
+                for_ns: faults.for_ns,
+                root_level: faults.mmu_level,
+                verdict,
+                rules,
+            })),
+            EventKind::VmGone { vm } => Line::VmGone { time_ns, vm: *vm },
             EventKind::Loss { hook, records } => Line::Loss { time_ns, hook, records: *records },
             EventKind::Gap { reason } => Line::Gap { time_ns, reason },
         };

@@ -6,14 +6,14 @@ use std::io::{self, Write};
 
 use super::Sink;
 use crate::analysis::{Judged, Summary};
-use crate::model::{EventKind, HookStatus, Judgement, Vendor, Verdict};
+use crate::model::{EventKind, HookStatus, Judgement, Load, Nested, Vendor, Verdict};
 
 /// Writes text.
 pub struct Text<W> {
     out: W,
     colour: bool,
     quiet: bool,
-    /// Undetermined verdicts told in full already: the same missing fact is told once.
+    /// Undetermined verdicts and advisories told in full already: the same one is told once.
     told: BTreeSet<String>,
 }
 
@@ -63,7 +63,7 @@ impl<W: Write> Text<W> {
 
     fn judgement(&mut self, judgement: &Judgement) -> io::Result<()> {
         let Judgement { rule, verdict, message, evidence } = judgement;
-        if *verdict == Verdict::Undetermined && !self.is_news(&format!("{rule} {message}")) {
+        if *verdict != Verdict::Mismatch && !self.is_news(&format!("{rule} {message}")) {
             return Ok(());
         }
         let shown = self.verdict(*verdict);
@@ -134,11 +134,43 @@ fn describe(judged: &Judged) -> String {
             root.vcpu,
             root.level(),
         ),
+        EventKind::Load(load) => describe_load(load),
+        EventKind::ShadowMmu(mmu) => {
+            let shadows = match mmu.nested {
+                Nested::Ept { eptp12: Some(eptp12), .. } => format!("EPTP12 {eptp12:#x}"),
+                Nested::Ept { .. } => "EPT of L1".to_owned(),
+                Nested::Npt { cr4, .. } => format!("NPT of L1 (CR4 {cr4:#x})"),
+            };
+            format!(
+                "nested       VM {} (pid {}) vCPU {}: shadows {shadows}, root level {}",
+                mmu.vm,
+                mmu.pid,
+                mmu.vcpu,
+                or_unknown(mmu.level),
+            )
+        }
+        EventKind::FaultLoop(faults) => format!(
+            "fault loop   VM {} (pid {}) vCPU {}: GPA {:#x} faulted {} times in a row",
+            faults.vm, faults.pid, faults.vcpu, faults.gpa, faults.count,
+        ),
+        EventKind::VmGone { vm } => format!("gone         VM {vm}"),
         EventKind::Loss { hook, records } => {
             format!("LOSS         {records} records of {hook} are lost")
         }
         EventKind::Gap { reason } => format!("GAP          {reason}"),
     }
+}
+
+fn describe_load(load: &Load) -> String {
+    let Load { vm, pid, vcpu, root_hpa, level, .. } = load;
+    let (register, value) = match load.eptp {
+        Some(eptp) => ("EPTP", eptp),
+        None => ("nCR3", *root_hpa),
+    };
+    let whose = if load.nested { ", for L2" } else { "" };
+    format!(
+        "root         VM {vm} (pid {pid}) vCPU {vcpu}: {register} {value:#x}, level {level}{whose}"
+    )
 }
 
 impl<W: Write> Sink for Text<W> {
@@ -183,13 +215,13 @@ impl<W: Write> Sink for Text<W> {
         if !summary.hooks.is_empty() && !self.quiet {
             writeln!(
                 self.out,
-                "{:<30} {:>9} {:>9} {:>9} {:>9} {:>9}",
+                "{:<31} {:>9} {:>9} {:>9} {:>9} {:>9}",
                 "hook", "fired", "delivered", "filtered", "dropped", "missed"
             )?;
             for hook in &summary.hooks {
                 writeln!(
                     self.out,
-                    "{:<30} {:>9} {:>9} {:>9} {:>9} {:>9}",
+                    "{:<31} {:>9} {:>9} {:>9} {:>9} {:>9}",
                     hook.hook, hook.fired, hook.delivered, hook.filtered, hook.dropped, hook.missed
                 )?;
             }

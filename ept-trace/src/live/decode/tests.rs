@@ -30,9 +30,31 @@ fn fields() -> Fields {
     Fields { vm_type: Field { offset: 8, size: 4, ..Field::ABSENT }, ..layout().fields }
 }
 
+const INPUTS: RawInputs = RawInputs { valid: 0x7f, value: [1, 5, 4, 1, 0xf010_6334, 1, 1] };
+
+/// [`INPUTS`], decoded.
+fn inputs_read() -> Inputs {
+    Inputs {
+        tdp_enabled: Some(true),
+        max_tdp_level: Some(5),
+        tdp_root_level: Some(4),
+        enable_ept: Some(true),
+        vmx_capability_ept: Some(0xf010_6334),
+        npt_enabled: Some(true),
+        enable_ept_ad_bits: Some(true),
+    }
+}
+
 /// A decision in which every member is there and none is 0.
 fn full() -> DecisionRecord {
-    let state = RawMmuState { role: 1, cpu_role: 2, root_level: 5, direct: 1 };
+    let state = RawMmuState {
+        role: 1,
+        cpu_role: 2,
+        root_level: 5,
+        direct: 1,
+        handler: handler::TDP,
+        reserved: 0,
+    };
     DecisionRecord {
         header: header(kind::DECISION, Hook::InitMmuReturn),
         vm: VM,
@@ -44,7 +66,8 @@ fn full() -> DecisionRecord {
             | flag::LEAF_80000008
             | flag::CPUID_READ
             | flag::BEFORE_READ
-            | flag::TDP_INIT_SEEN,
+            | flag::TDP_INIT_SEEN
+            | flag::HAS_RUN,
         vm_type: 1,
         cpuid_nent: 30,
         leaf_80000000_eax: 0x80000008,
@@ -53,7 +76,7 @@ fn full() -> DecisionRecord {
         efer: 0x500,
         before: RawMmuState { root_level: 4, ..state },
         after: state,
-        inputs: RawInputs { valid: 0b11_1111, value: [1, 5, 4, 1, 0xf010_6334, 1] },
+        inputs: INPUTS,
         unread: 0,
     }
 }
@@ -75,7 +98,13 @@ fn decision(decoder: &mut Decoder, record: &DecisionRecord) -> Decision {
 
 #[test]
 fn a_whole_decision_is_decoded() {
-    let state = MmuState { role: 1, cpu_role: 2, root_level: Some(5), direct: Some(true) };
+    let state = MmuState {
+        role: 1,
+        cpu_role: 2,
+        root_level: Some(5),
+        direct: Some(true),
+        page_fault: Some(PageFaultHandler::Tdp),
+    };
     let expected = Decision {
         observed_by: "kvm_init_mmu return".to_owned(),
         vm: 1,
@@ -91,20 +120,110 @@ fn a_whole_decision_is_decoded() {
         nested: false,
         tdp_init_seen: true,
         vm_type: Some(1),
+        has_run: true,
         cr4: Some(0x1020),
         efer: Some(0x500),
         before: Some(MmuState { root_level: Some(4), ..state }),
         after: state,
-        inputs: Inputs {
-            tdp_enabled: Some(true),
-            max_tdp_level: Some(5),
-            tdp_root_level: Some(4),
-            enable_ept: Some(true),
-            vmx_capability_ept: Some(0xf010_6334),
-            npt_enabled: Some(true),
-        },
+        inputs: inputs_read(),
     };
     assert_eq!(decision(&mut Decoder::default(), &full()), expected);
+}
+
+fn loaded() -> LoadRecord {
+    LoadRecord {
+        header: header(kind::LOAD, Hook::EptpWrite),
+        vm: VM,
+        vcpu: 0xffff_8880_0000_0000,
+        eptp: 0x1234_5066,
+        root_hpa: 0x1234_5000,
+        mmu_root_hpa: 0x1234_5000,
+        role: 1,
+        creator: 99,
+        vcpu_id: 3,
+        maxphyaddr: 52,
+        flags: flag::NESTED | flag::HAS_RUN | flag::AD_DISABLED | flag::DUMMY_ROOT,
+        level: 5,
+        mmu_level: 5,
+        page_role: 0x1a5,
+        unread: 0,
+        inputs: INPUTS,
+    }
+}
+
+fn load(record: &LoadRecord) -> Load {
+    match event(&mut Decoder::default(), &bytes(record)) {
+        EventKind::Load(load) => *load,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_root_is_decoded() {
+    let expected = Load {
+        observed_by: "vmwrite EPT_POINTER".to_owned(),
+        vm: 1,
+        pid: 99,
+        vcpu: 3,
+        maxphyaddr: Some(52),
+        nested: true,
+        has_run: true,
+        eptp: Some(0x1234_5066),
+        root_hpa: 0x1234_5000,
+        level: 5,
+        mmu_root_hpa: Some(0x1234_5000),
+        mmu_level: Some(5),
+        ad_disabled: Some(true),
+        page_role: Some(0x1a5),
+        is_dummy: true,
+        inputs: inputs_read(),
+    };
+    assert_eq!(load(&loaded()), expected);
+    assert_eq!(expected.page_level(), Some(5));
+    let svm = LoadRecord { header: header(kind::LOAD, Hook::SvmLoadPgd), eptp: 0, ..loaded() };
+    assert_eq!(load(&svm).eptp, None);
+    let unread = LoadRecord { unread: u32::MAX, flags: 0, ..loaded() };
+    let Load { maxphyaddr, mmu_root_hpa, mmu_level, ad_disabled, page_role, .. } = load(&unread);
+    assert_eq!((maxphyaddr, mmu_root_hpa, mmu_level), (None, None, None));
+    assert_eq!((ad_disabled, page_role), (None, None));
+}
+
+#[test]
+fn the_mmu_of_a_nested_guest_is_decoded() {
+    let record = ShadowRecord {
+        header: header(kind::SHADOW, Hook::ShadowEptReturn),
+        vm: VM,
+        root: 0x5e,
+        cr4: 0x1000,
+        efer: 0x500,
+        ept_caps: 0x141,
+        level: 4,
+        direct: 0,
+        ..ShadowRecord::default()
+    };
+    let mut decoder = Decoder::default();
+    let mut shadow = |record: &ShadowRecord| match event(&mut decoder, &bytes(record)) {
+        EventKind::ShadowMmu(mmu) => *mmu,
+        other => panic!("{other:?}"),
+    };
+    let ept = shadow(&record);
+    assert_eq!(ept.nested, Nested::Ept { eptp12: Some(0x5e), shown: Some(0x141) });
+    assert_eq!((ept.level, ept.direct), (Some(4), Some(false)));
+    let unread = shadow(&ShadowRecord { unread: unread::ROOT | unread::EPT_CAPS, ..record });
+    assert_eq!(unread.nested, Nested::Ept { eptp12: None, shown: None });
+    let npt = header(kind::SHADOW, Hook::ShadowNptReturn);
+    let npt = shadow(&ShadowRecord { header: npt, ..record });
+    assert_eq!(npt.nested, Nested::Npt { cr4: 0x1000, efer: 0x500 });
+}
+
+#[test]
+fn a_vm_that_goes_is_told_if_it_was_seen() {
+    let mut decoder = Decoder::default();
+    let gone = bytes(&VmRecord { header: header(kind::VM, Hook::DestroyVm), vm: VM });
+    assert!(matches!(decoder.decode(&gone, &fields()), Some(Record::Nothing)));
+    assert_eq!(decision(&mut decoder, &full()).vm, 1);
+    assert_eq!(event(&mut decoder, &gone), EventKind::VmGone { vm: 1 });
+    assert_eq!(decision(&mut decoder, &full()).vm, 2, "the address is another VM's");
 }
 
 #[test]
@@ -171,7 +290,7 @@ fn a_missing_leaf_is_told_from_cpuid_that_was_not_read() {
 fn an_absent_vm_type_and_an_impossible_level_are_none() {
     let record = DecisionRecord {
         after: RawMmuState { root_level: 256, ..full().after },
-        inputs: RawInputs { valid: 0b10, value: [0, 0x105, 0, 0, 0, 0] },
+        inputs: RawInputs { valid: 0b10, value: [0, 0x105, 0, 0, 0, 0, 0] },
         ..full()
     };
     let fields = layout().fields;
@@ -191,7 +310,7 @@ fn a_vm_keeps_its_number_until_its_address_is_another_vms() {
     assert_eq!([number(VM), number(OTHER_VM), number(VM)], [1, 2, 1]);
     let gone = VmRecord { header: header(kind::VM, Hook::DestroyVm), vm: VM };
     let told = decoder.decode(&bytes(&gone), &fields());
-    assert!(matches!(told, Some(Record::Nothing)));
+    assert!(matches!(told, Some(Record::Event(_))));
     let mut number = |vm| decision(&mut decoder, &DecisionRecord { vm, ..full() }).vm;
     assert_eq!([number(VM), number(OTHER_VM), number(VM)], [3, 2, 3]);
 }
@@ -232,7 +351,7 @@ fn arguments_go_by_the_names_that_btf_has() {
     let mut layout = layout();
     let names =
         ["tdp_huge_page_level", "tdp_max_root_level", "enable_tdp", "tdp_forced_root_level"];
-    layout.configure_mmu_parameters = Some(names.map(str::to_owned).to_vec());
+    layout.modules.configure_mmu_parameters = Some(names.map(str::to_owned).to_vec());
     let expected = ConfigureMmu {
         enable_tdp: true,
         forced_root_level: Some(4),
@@ -299,6 +418,9 @@ fn what_is_no_record_is_none() {
         (kind::CONFIGURE_MMU, size_of::<ConfigureRecord>()),
         (kind::HARDWARE_SETUP, size_of::<SetupRecord>()),
         (kind::ROOT, size_of::<RootRecord>()),
+        (kind::LOAD, size_of::<LoadRecord>()),
+        (kind::SHADOW, size_of::<ShadowRecord>()),
+        (kind::FAULT_LOOP, size_of::<FaultLoopRecord>()),
         (kind::VM, size_of::<VmRecord>()),
     ] {
         long[..4].copy_from_slice(&kind.to_ne_bytes());
@@ -308,11 +430,11 @@ fn what_is_no_record_is_none() {
         }
     }
     let mut strange = full();
-    for kind in [0, 6, u32::MAX] {
+    for kind in [0, 9, u32::MAX] {
         strange.header.kind = kind;
         assert!(decoder.decode(&bytes(&strange), &fields()).is_none(), "kind {kind}");
     }
-    for hook in [11, u32::MAX] {
+    for hook in [20, u32::MAX] {
         strange = full();
         strange.header.hook = hook;
         assert!(decoder.decode(&bytes(&strange), &fields()).is_none(), "hook {hook}");

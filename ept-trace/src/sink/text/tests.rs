@@ -1,8 +1,8 @@
 use super::*;
 use crate::analysis::HookCounts;
 use crate::model::{
-    Behaviour, ConfigureMmu, CpuidLeaves, Decision, Event, Evidence, Fact, Hardware, Inputs,
-    KernelFacts, KvmState, MmuState, Mode, Root,
+    Behaviour, ConfigureMmu, CpuidLeaves, Decision, Event, Evidence, Fact, FaultLoop, Hardware,
+    Inputs, KernelFacts, KvmState, MmuState, Mode, Root, ShadowMmu,
 };
 
 fn judged(micros: u64, kind: EventKind, judgements: Vec<Judgement>) -> Judged {
@@ -42,6 +42,7 @@ fn facts() -> KernelFacts {
             ept_vpid_cap: Fact::unknown("no /dev/cpu/0/msr"),
             offers_ept: Fact::unknown("no /dev/cpu/0/msr"),
             host_la57: Fact::known(false, "mmap"),
+            ..Hardware::default()
         },
         kvm: KvmState {
             tdp_enabled: Fact::known(true, "kcore"),
@@ -50,12 +51,13 @@ fn facts() -> KernelFacts {
             enable_ept: Fact::known(true, "kcore"),
             vmx_capability_ept: Fact::known(0xc0, "kcore"),
             npt_enabled: Fact::unknown("no kvm_amd"),
+            ..KvmState::default()
         },
     }
 }
 
 fn decision(micros: u64, maxphyaddr: u32, level: u8, judgement: Judgement) -> Judged {
-    let after = MmuState { role: 0x1a5, cpu_role: 0, root_level: Some(level), direct: None };
+    let after = MmuState { role: 0x1a5, root_level: Some(level), ..MmuState::default() };
     let decision = Decision {
         observed_by: "kvm_init_mmu return".to_owned(),
         vm: 1,
@@ -97,6 +99,31 @@ pub(in crate::sink) fn stream() -> Vec<Judged> {
         max_root_level: Some(5),
         huge_page_level: Some(3),
     };
+    let load = Load {
+        observed_by: "vmwrite EPT_POINTER".to_owned(),
+        vm: 1,
+        pid: 4242,
+        vcpu: 3,
+        maxphyaddr: Some(52),
+        eptp: Some(0x1234_5066),
+        root_hpa: 0x1234_5000,
+        level: 5,
+        mmu_level: Some(5),
+        page_role: Some(0x1a5),
+        ..Load::default()
+    };
+    let svm = Load { nested: true, eptp: None, page_role: None, ..load.clone() };
+    let faults = FaultLoop {
+        vm: 1,
+        pid: 4242,
+        vcpu: 3,
+        gpa: 1 << 48,
+        error_code: 6,
+        answer: 4,
+        count: 256,
+        for_ns: 1_000_000,
+        mmu_level: Some(4),
+    };
     let root = Root { vm: 1, pid: 4242, vcpu: 3, gfn: 0, role: 0x8005, root_level: 5 };
     let set_up = || EventKind::Facts(Box::new(facts()));
     let loss = EventKind::Loss { hook: "kvm_init_mmu".to_owned(), records: 7 };
@@ -114,7 +141,29 @@ pub(in crate::sink) fn stream() -> Vec<Judged> {
         judged(8, set_up(), vec![undetermined]),
         judged(9, loss, vec![]),
         judged(10, gap, vec![]),
+        judged(11, EventKind::Load(Box::new(load)), vec![says("EPT202", Verdict::Ok, "")]),
+        judged(12, EventKind::Load(Box::new(svm)), vec![]),
+        shadow(13, Nested::Ept { eptp12: Some(0x5e), shown: Some(0x141) }),
+        shadow(14, Nested::Npt { cr4: 0x20, efer: 0x500 }),
+        judged(15, EventKind::FaultLoop(faults), vec![]),
+        judged(16, EventKind::VmGone { vm: 1 }, vec![]),
     ]
+}
+
+fn shadow(micros: u64, nested: Nested) -> Judged {
+    let mmu = ShadowMmu {
+        observed_by: "the hook".to_owned(),
+        vm: 1,
+        pid: 4242,
+        vcpu: 3,
+        maxphyaddr: Some(52),
+        nested,
+        level: Some(4),
+        direct: Some(false),
+        role: Some(4),
+        inputs: Inputs::default(),
+    };
+    judged(micros, EventKind::ShadowMmu(Box::new(mmu)), vec![])
 }
 
 pub(in crate::sink) fn summary() -> Summary {
@@ -159,9 +208,15 @@ not seen     hardware_setup
       1.000008  set-up       kvm_intel, decision D (5.15 to 6.15): tdp_enabled true, max_tdp_level 5, tdp_root_level ?  undetermined
       1.000009  LOSS         7 records of kvm_init_mmu are lost
       1.000010  GAP          kvm was loaded again
+      1.000011  root         VM 1 (pid 4242) vCPU 3: EPTP 0x12345066, level 5  ok
+      1.000012  root         VM 1 (pid 4242) vCPU 3: nCR3 0x12345000, level 5, for L2
+      1.000013  nested       VM 1 (pid 4242) vCPU 3: shadows EPTP12 0x5e, root level 4
+      1.000014  nested       VM 1 (pid 4242) vCPU 3: shadows NPT of L1 (CR4 0x20), root level 4
+      1.000015  fault loop   VM 1 (pid 4242) vCPU 3: GPA 0x1000000000000 faulted 256 times in a row
+      1.000016  gone         VM 1
 3 decisions: 1 mismatches, 3 undetermined, 0 advisories; 7 records lost, 1 gaps
-hook                               fired delivered  filtered   dropped    missed
-kvm_init_mmu                          10         2         1         4         3
+hook                                fired delivered  filtered   dropped    missed
+kvm_init_mmu                           10         2         1         4         3
 ";
 
 #[test]

@@ -1,0 +1,106 @@
+//! `kvm_init_shadow_ept_mmu` and `kvm_init_shadow_npt_mmu`: the MMU for the tables of L1, which is
+//! itself a hypervisor, is set up (`arch.guest_mmu`).
+//!
+//! What L1 asks for is in the arguments, what came of it is read at the return.
+
+use aya_ebpf::EbpfContext as _;
+use aya_ebpf::helpers::bpf_get_current_pid_tgid;
+use aya_ebpf::macros::{kprobe, kretprobe};
+use aya_ebpf::programs::{ProbeContext, RetProbeContext};
+use ept_trace_common::abi::{Field, Hook, kind, unread};
+
+use crate::maps::{
+    Arguments, EVENTS, IN_SHADOW_INIT, Outcome, SCRATCH_SHADOW, VARIABLES, config, count, emit,
+    header, wanted,
+};
+use crate::{read, vcpu};
+
+/// Entry of `kvm_init_shadow_ept_mmu(vcpu, ..., new_eptp)`.
+#[kprobe]
+pub fn kvm_init_shadow_ept_mmu(ctx: ProbeContext) -> u32 {
+    // The number of arguments grew over time, so userspace tells which one it is.
+    let place = VARIABLES.get(0).map_or(Field::ABSENT, |variables| variables.eptp12);
+    let eptp12 = read::field(ctx.as_ptr() as u64, &place);
+    let outcome =
+        if wanted() { remember(&ctx, [eptp12.unwrap_or(0), 0, 0]) } else { Outcome::Filtered };
+    count(Hook::ShadowEptEntry, &outcome);
+    0
+}
+
+/// Return of `kvm_init_shadow_ept_mmu`.
+#[kretprobe]
+pub fn kvm_init_shadow_ept_mmu_return(_ctx: RetProbeContext) -> u32 {
+    count(Hook::ShadowEptReturn, &returned(Hook::ShadowEptReturn));
+    0
+}
+
+/// Entry of `kvm_init_shadow_npt_mmu(vcpu, cr0, cr4, efer, nested_cr3)`.
+#[kprobe]
+pub fn kvm_init_shadow_npt_mmu(ctx: ProbeContext) -> u32 {
+    let outcome = match (ctx.arg::<u64>(4), ctx.arg::<u64>(2), ctx.arg::<u64>(3)) {
+        _ if !wanted() => Outcome::Filtered,
+        (Some(nested_cr3), Some(cr4), Some(efer)) => remember(&ctx, [nested_cr3, cr4, efer]),
+        _ => Outcome::Dropped,
+    };
+    count(Hook::ShadowNptEntry, &outcome);
+    0
+}
+
+/// Return of `kvm_init_shadow_npt_mmu`.
+#[kretprobe]
+pub fn kvm_init_shadow_npt_mmu_return(_ctx: RetProbeContext) -> u32 {
+    count(Hook::ShadowNptReturn, &returned(Hook::ShadowNptReturn));
+    0
+}
+
+#[inline(always)]
+fn remember(ctx: &ProbeContext, others: [u64; 3]) -> Outcome {
+    let Some(vcpu) = ctx.arg::<u64>(0) else { return Outcome::Dropped };
+    match IN_SHADOW_INIT.insert(&bpf_get_current_pid_tgid(), &Arguments { vcpu, others }, 0) {
+        Ok(()) => Outcome::Delivered,
+        Err(_) => Outcome::Dropped,
+    }
+}
+
+#[inline(always)]
+fn returned(hook: Hook) -> Outcome {
+    let thread = bpf_get_current_pid_tgid();
+    // SAFETY: copied at once; only this thread writes its own key.
+    let Some(call) = (unsafe { IN_SHADOW_INIT.get(&thread) }).copied() else {
+        // The call began before us, or its loss was counted at its entry.
+        return Outcome::Filtered;
+    };
+    let _ = IN_SHADOW_INIT.remove(&thread);
+    let Some(scratch) = SCRATCH_SHADOW.get_ptr_mut(0) else { return Outcome::Dropped };
+    // SAFETY: an element of this CPU; the kernel runs one tracing program on a CPU at a time.
+    let record = unsafe { &mut *scratch };
+    let fields = &config().fields;
+    let vcpu = call.vcpu;
+    let mmu = vcpu::base_of_guest_mmu(vcpu);
+    record.header = header(kind::SHADOW, hook);
+    record.vcpu = vcpu;
+    [record.root, record.cr4, record.efer] = call.others;
+    record.unread = 0;
+    let missing = &mut record.unread;
+    record.vm = vcpu::member(missing, vcpu, &fields.kvm, unread::VM);
+    record.creator =
+        vcpu::member(missing, record.vm, &fields.userspace_pid, unread::CREATOR) as u32;
+    record.vcpu_id = vcpu::member(missing, vcpu, &fields.vcpu_id, unread::VCPU_ID) as u32;
+    record.maxphyaddr = vcpu::member(missing, vcpu, &fields.maxphyaddr, unread::MAXPHYADDR) as u32;
+    record.role = vcpu::member(missing, mmu, &fields.role, unread::ROLE);
+    record.level = vcpu::member(missing, mmu, &fields.root_level, unread::ROOT_LEVEL) as u32;
+    record.direct = vcpu::member(missing, mmu, &fields.direct, unread::DIRECT) as u32;
+    record.ept_caps = 0;
+    if matches!(hook, Hook::ShadowEptReturn) {
+        if record.root == 0 {
+            // No EPTP: which argument it is was not known.
+            *missing |= unread::ROOT;
+        }
+        if let Some(variables) = VARIABLES.get(0) {
+            let place = &variables.ept_caps;
+            record.ept_caps = vcpu::member(missing, vcpu, place, unread::EPT_CAPS) as u32;
+        }
+    }
+    vcpu::read_inputs(&mut record.inputs);
+    emit(&EVENTS, record)
+}

@@ -1,0 +1,180 @@
+//! `vmx_load_mmu_pgd` and `svm_load_mmu_pgd`: a root is put in use.
+//!
+//! On VMX the EPTP is made of it meanwhile, by `construct_eptp`, which most compilers inline. So
+//! it is read where it is written to the VMCS: by a probe on that very instruction, whose place
+//! and register userspace has found. The vCPU is kept from the entry, by thread.
+
+use aya_ebpf::EbpfContext as _;
+use aya_ebpf::helpers::bpf_get_current_pid_tgid;
+use aya_ebpf::helpers::bpf_probe_read_kernel;
+use aya_ebpf::macros::kprobe;
+use aya_ebpf::programs::ProbeContext;
+use ept_trace_common::abi::{ABSENT, Field, Hook, LoadRecord, Variable, flag, kind, unread};
+use ept_trace_common::decision::tdp_root_level;
+use ept_trace_common::eptp;
+
+use crate::maps::{
+    Arguments, EVENTS, IN_LOAD_PGD, Outcome, SCRATCH_LOAD, URGENT, VARIABLES, config, count, emit,
+    header, wanted,
+};
+use crate::{read, vcpu};
+
+/// Entry of `vmx_load_mmu_pgd(vcpu, root_hpa, root_level)`.
+#[kprobe]
+pub fn vmx_load_mmu_pgd(ctx: ProbeContext) -> u32 {
+    let outcome = match arguments(&ctx) {
+        _ if !wanted() => Outcome::Filtered,
+        None => Outcome::Dropped,
+        Some(call) => match IN_LOAD_PGD.insert(&bpf_get_current_pid_tgid(), &call, 0) {
+            Ok(()) => Outcome::Delivered,
+            Err(_) => Outcome::Dropped,
+        },
+    };
+    count(Hook::VmxLoadPgd, &outcome);
+    0
+}
+
+/// `vmwrite` of EPT_POINTER inside `vmx_load_mmu_pgd`; with shadow paging it is not reached.
+#[kprobe]
+pub fn eptp_write(ctx: ProbeContext) -> u32 {
+    let thread = bpf_get_current_pid_tgid();
+    let place = VARIABLES.get(0).map_or(Field::ABSENT, |variables| variables.eptp);
+    // SAFETY: copied at once; only this thread writes its own key.
+    let outcome = match unsafe { IN_LOAD_PGD.get(&thread) }.copied() {
+        // The call began before us, or is of a process that is not asked for.
+        None => Outcome::Filtered,
+        Some(call) => match read::field(ctx.as_ptr() as u64, &place) {
+            // A vendor module is being loaded, and where it has the value is not known yet.
+            None => Outcome::Filtered,
+            Some(eptp) => report(Hook::EptpWrite, &call, eptp),
+        },
+    };
+    let _ = IN_LOAD_PGD.remove(&thread);
+    count(Hook::EptpWrite, &outcome);
+    0
+}
+
+/// Entry of `svm_load_mmu_pgd(vcpu, root_hpa, root_level)`.
+#[kprobe]
+pub fn svm_load_mmu_pgd(ctx: ProbeContext) -> u32 {
+    let outcome = match arguments(&ctx) {
+        _ if !wanted() => Outcome::Filtered,
+        None => Outcome::Dropped,
+        Some(call) => report(Hook::SvmLoadPgd, &call, 0),
+    };
+    count(Hook::SvmLoadPgd, &outcome);
+    0
+}
+
+#[inline(always)]
+fn arguments(ctx: &ProbeContext) -> Option<Arguments> {
+    Some(Arguments { vcpu: ctx.arg(0)?, others: [ctx.arg(1)?, ctx.arg(2)?, 0] })
+}
+
+#[inline(always)]
+fn report(hook: Hook, call: &Arguments, eptp: u64) -> Outcome {
+    let Some(scratch) = SCRATCH_LOAD.get_ptr_mut(0) else { return Outcome::Dropped };
+    // SAFETY: an element of this CPU; the kernel runs one tracing program on a CPU at a time.
+    let record = unsafe { &mut *scratch };
+    let fields = &config().fields;
+    let vcpu = call.vcpu;
+    let mmu = vcpu::base_of_mmu_in_use(vcpu);
+    record.header = header(kind::LOAD, hook);
+    record.vcpu = vcpu;
+    record.eptp = eptp;
+    record.root_hpa = call.others[0];
+    record.level = call.others[1] as u32;
+    record.flags = 0;
+    if vcpu::is_nested(vcpu) {
+        record.flags |= flag::NESTED;
+    }
+    if vcpu::has_run(vcpu) {
+        record.flags |= flag::HAS_RUN;
+    }
+    record.unread = 0;
+    let missing = &mut record.unread;
+    record.vm = vcpu::member(missing, vcpu, &fields.kvm, unread::VM);
+    record.creator =
+        vcpu::member(missing, record.vm, &fields.userspace_pid, unread::CREATOR) as u32;
+    record.vcpu_id = vcpu::member(missing, vcpu, &fields.vcpu_id, unread::VCPU_ID) as u32;
+    record.maxphyaddr = vcpu::member(missing, vcpu, &fields.maxphyaddr, unread::MAXPHYADDR) as u32;
+    record.role = vcpu::member(missing, mmu, &fields.role, unread::ROLE);
+    record.mmu_level = vcpu::member(missing, mmu, &fields.root_level, unread::ROOT_LEVEL) as u32;
+    record.mmu_root_hpa = vcpu::member(missing, mmu, &fields.root_hpa, unread::ROOT_HPA);
+    if vcpu::member(missing, mmu, &fields.ad_disabled, unread::AD_DISABLED) != 0 {
+        record.flags |= flag::AD_DISABLED;
+    }
+    read_page_role(record);
+    vcpu::read_inputs(&mut record.inputs);
+    if plainly_right(record) {
+        if config().drop_right != 0 {
+            return Outcome::Filtered;
+        }
+        return emit(&EVENTS, record);
+    }
+    record.flags |= flag::SUSPECT;
+    match emit(&URGENT, record) {
+        Outcome::Dropped => emit(&EVENTS, record),
+        outcome => outcome,
+    }
+}
+
+/// The role of the root's own page: `root_hpa` to its `struct page`, whose `private` is the
+/// `kvm_mmu_page`. A dummy root has none.
+#[inline(always)]
+fn read_page_role(record: &mut LoadRecord) {
+    record.page_role = 0;
+    match shadow_page(record.root_hpa) {
+        None => record.unread |= unread::PAGE_ROLE,
+        Some(0) => {
+            record.flags |= flag::DUMMY_ROOT;
+            record.unread |= unread::PAGE_ROLE;
+        }
+        Some(page) => {
+            let Some(variables) = VARIABLES.get(0) else { return };
+            let role = &variables.page_role;
+            record.page_role =
+                vcpu::member(&mut record.unread, page, role, unread::PAGE_ROLE) as u32;
+        }
+    }
+}
+
+#[inline(always)]
+fn shadow_page(root_hpa: u64) -> Option<u64> {
+    let config = config();
+    let variable = VARIABLES.get(0)?.vmemmap_base;
+    if variable == 0 || config.struct_page_size == ABSENT {
+        return None;
+    }
+    // SAFETY: bpf_probe_read_kernel accepts any address.
+    let vmemmap = unsafe { bpf_probe_read_kernel(variable as *const u64) }.ok()?;
+    let page = vmemmap + (root_hpa >> 12) * u64::from(config.struct_page_size);
+    read::field(page, &config.fields.page_private)
+}
+
+/// Whether root, MMU and EPTP plainly agree. Chooses the ring, and what `--mismatches` drops;
+/// userspace judges what it gets by itself.
+#[inline(always)]
+fn plainly_right(record: &LoadRecord) -> bool {
+    let need = (1 << Variable::MaxTdpLevel as u32) | (1 << Variable::TdpEnabled as u32);
+    let inputs = &record.inputs;
+    if record.unread != 0 || record.flags & flag::NESTED != 0 || inputs.valid & need != need {
+        // Not known to be wrong, so no business of the small ring; but not known to be right.
+        return config().drop_right == 0;
+    }
+    let level = tdp_root_level(
+        inputs.value[Variable::TdpRootLevel as usize] as u8,
+        inputs.value[Variable::MaxTdpLevel as usize] as u8,
+        record.maxphyaddr as u8,
+    );
+    let root_agrees = record.mmu_root_hpa == record.root_hpa
+        && record.mmu_level == u32::from(level)
+        && record.level == u32::from(level)
+        && record.page_role & 0xf == u32::from(level);
+    if record.eptp == 0 {
+        return root_agrees && inputs.value[Variable::TdpEnabled as usize] != 0;
+    }
+    let accessed_dirty = inputs.value[Variable::EnableEptAdBits as usize] != 0
+        && record.flags & flag::AD_DISABLED == 0;
+    root_agrees && record.eptp == eptp::of(record.root_hpa, level, accessed_dirty)
+}
