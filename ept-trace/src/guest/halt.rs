@@ -3,9 +3,9 @@
 use anyhow::{Context as _, Result};
 use kvm_ioctls::{Kvm, VcpuFd};
 
-use super::Guest;
 use super::memory::Memory;
-use super::vm::{Ended, Vm, run_to_halt};
+use super::vm::{Ended, Vm, run_to_halt, set_sregs};
+use super::{Cpuid, Guest};
 
 /// Guest memory in bytes, from GPA 0.
 const MEMORY: usize = 64 << 10;
@@ -29,7 +29,7 @@ pub(super) fn run(kvm: &Kvm, guest: &Guest) -> Result<Ended> {
     let mut vcpus = Vec::new();
     for (id, cpuids) in (0..).zip(&guest.vcpus) {
         let vcpu = vm.create_vcpu(id, cpuids)?;
-        point(&vcpu, MARK_AT as u64 + 2 * id)?;
+        point(&vcpu, cpuids, MARK_AT as u64 + 2 * id)?;
         vcpus.push(vcpu);
     }
     for (id, vcpu) in vcpus.iter_mut().enumerate() {
@@ -47,11 +47,11 @@ pub(super) fn run(kvm: &Kvm, guest: &Guest) -> Result<Ended> {
 }
 
 /// Points a new vCPU, which is in real mode, at the program.
-fn point(vcpu: &VcpuFd, mark_at: u64) -> Result<()> {
+fn point(vcpu: &VcpuFd, cpuids: &[Cpuid], mark_at: u64) -> Result<()> {
     let mut sregs = vcpu.get_sregs().context("KVM_GET_SREGS")?;
     sregs.cs.base = 0;
     sregs.cs.selector = 0;
-    vcpu.set_sregs(&sregs).context("KVM_SET_SREGS")?;
+    set_sregs(vcpu, cpuids, &sregs)?;
     let mut regs = vcpu.get_regs().context("KVM_GET_REGS")?;
     regs.rip = CODE as u64;
     regs.rax = u64::from(MARK);

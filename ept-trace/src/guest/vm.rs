@@ -1,7 +1,7 @@
 //! A guest, from KVM_CREATE_VM to its HLT.
 
 use anyhow::{Context as _, Result};
-use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES, kvm_userspace_memory_region};
+use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES, kvm_sregs, kvm_userspace_memory_region};
 use kvm_ioctls::{Kvm, VcpuExit, VcpuFd, VmFd};
 
 use super::memory::Memory;
@@ -12,7 +12,7 @@ use super::{Cpuid, Guest, Program, halt, touch};
 pub enum Ended {
     /// Every vCPU ran its program to the HLT, and what it should write is in memory.
     Halted,
-    /// KVM refused the CPUID of a vCPU; which, and why.
+    /// KVM refused a vCPU with this CPUID; which, and why.
     Refused(String),
     /// It did not; how it ended instead.
     Otherwise(String),
@@ -28,18 +28,18 @@ pub fn run(kvm: &Kvm, guest: &Guest) -> Result<Ended> {
         Program::Halt => halt::run(kvm, guest),
         Program::Touch(gpa) => touch::run(kvm, guest, gpa),
     };
-    done.or_else(|err| match err.downcast::<RefusedCpuid>() {
+    done.or_else(|err| match err.downcast::<Refused>() {
         Ok(refused) => Ok(Ended::Refused(refused.to_string())),
         Err(err) => Err(err),
     })
 }
 
-/// KVM_SET_CPUID2 failed.
+/// KVM refused a vCPU for its CPUID.
 #[derive(Debug, thiserror::Error)]
-#[error("KVM refuses {cpuid} for vCPU {vcpu}: {why}")]
-struct RefusedCpuid {
+#[error("{call} is refused for a vCPU with {cpuid}: {why}")]
+struct Refused {
+    call: &'static str,
     cpuid: Cpuid,
-    vcpu: u64,
     why: kvm_ioctls::Error,
 }
 
@@ -89,14 +89,26 @@ impl Vm {
     pub(super) fn create_vcpu(&self, id: u64, cpuids: &[Cpuid]) -> Result<VcpuFd> {
         let vcpu = self.fd.create_vcpu(id).context("KVM_CREATE_VCPU")?;
         for &cpuid in cpuids {
-            vcpu.set_cpuid2(&cpuid.within(&self.supported)?).map_err(|why| RefusedCpuid {
+            vcpu.set_cpuid2(&cpuid.within(&self.supported)?).map_err(|why| Refused {
+                call: "KVM_SET_CPUID2",
                 cpuid,
-                vcpu: id,
                 why,
             })?;
         }
         Ok(vcpu)
     }
+}
+
+/// KVM_SET_SREGS. KVM refuses it with a MAXPHYADDR that the APIC's address does not fit into: one
+/// below 32, and up to 5.10 one whose remainder by 64 is.
+pub(super) fn set_sregs(vcpu: &VcpuFd, cpuids: &[Cpuid], sregs: &kvm_sregs) -> Result<()> {
+    let call = "KVM_SET_SREGS";
+    vcpu.set_sregs(sregs).map_err(|why| match cpuids.last() {
+        Some(&cpuid) if cpuid.effective_maxphyaddr() % 64 < 32 => {
+            Refused { call, cpuid, why }.into()
+        }
+        _ => anyhow::Error::new(why).context(call),
+    })
 }
 
 /// Runs a vCPU to its HLT; if it exits otherwise, how.

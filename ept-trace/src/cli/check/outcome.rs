@@ -7,16 +7,19 @@ use crate::cli::Exit;
 use crate::guest::{Ended, Guest};
 use crate::model::EventKind;
 
+/// So many guests that did not halt are told one by one, and the others counted.
+const FAILURES_TOLD: u64 = 20;
+
 /// What was seen of the guests, and of the module being loaded. Its size does not grow with the
-/// number of guests, unless they fail.
+/// number of guests.
 #[derive(Default)]
 pub(super) struct Outcome {
     /// MAXPHYADDR of the guests that were driven.
     driven: BTreeSet<u8>,
     /// MAXPHYADDR of the guests whose root level was held against an expectation.
     judged: BTreeSet<u32>,
-    /// Guests that did not halt, and why.
-    failed: Vec<(Guest, String)>,
+    /// How many guests did not halt.
+    failed: u64,
     /// Whether KVM may refuse the CPUID of a guest without that being a failure.
     may_be_refused: bool,
     /// How many guests KVM refused so, and why the first.
@@ -51,15 +54,18 @@ impl Outcome {
             }
             Ended::Refused(how) | Ended::Otherwise(how) => {
                 self.driven.extend(guest.maxphyaddrs());
-                self.failed.push((guest.clone(), how));
+                self.failed += 1;
+                if self.failed <= FAILURES_TOLD {
+                    eprintln!("ept-trace: the guest with {guest} did not halt: {how}");
+                }
             }
         }
     }
 
     /// Says what is not as it should be; the exit code.
     pub(super) fn conclude(&self, summary: &Summary) -> Exit {
-        for (guest, how) in &self.failed {
-            eprintln!("ept-trace: the guest with {guest} did not halt: {how}");
+        if self.failed > FAILURES_TOLD {
+            eprintln!("ept-trace: {} guests did not halt", self.failed);
         }
         if let Some((count, why)) = &self.refused {
             eprintln!("ept-trace: {count} guests were skipped, the first because {why}");
@@ -72,7 +78,7 @@ impl Outcome {
         }
         match Exit::of(summary) {
             Exit::Mismatch => Exit::Mismatch,
-            _ if !self.failed.is_empty() => Exit::Failure,
+            _ if self.failed > 0 => Exit::Failure,
             Exit::Clean if !unseen.is_empty() || self.driven.is_empty() => Exit::Incomplete,
             exit => exit,
         }
