@@ -1,8 +1,15 @@
-//! Small guests that make KVM decide: each sets its CPUID, runs a few instructions in real mode,
-//! and halts.
+//! Small guests that make KVM decide: each sets its CPUID, runs a short program, and halts.
 
+mod cpuid;
+mod halt;
+mod long_mode;
+mod memory;
 mod plan;
+mod random;
+mod touch;
 mod vm;
 
-pub use plan::{Cpuid, Guest, guests};
+pub use cpuid::{Cpuid, Highest};
+pub use plan::{Guest, Program, mixed, ordinary, touching};
+pub use random::RandomGuests;
 pub use vm::{Ended, run};

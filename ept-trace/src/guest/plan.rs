@@ -2,81 +2,120 @@
 
 use std::fmt;
 
-/// What the guest's CPUID says of MAXPHYADDR.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cpuid {
-    /// This many bits.
-    Maxphyaddr(u8),
-    /// First these bits, then others, before the first run.
-    Changed(u8, u8),
-    /// There is no leaf 0x80000008.
-    LeafAbsent,
-}
+use super::Cpuid;
 
-impl Cpuid {
-    /// MAXPHYADDR that KVM should use for the guest when it runs.
-    pub fn maxphyaddr(self) -> u8 {
-        match self {
-            Self::Maxphyaddr(bits) | Self::Changed(_, bits) => bits,
-            Self::LeafAbsent => ept_trace_common::decision::DEFAULT_MAXPHYADDR,
-        }
-    }
+/// What every vCPU of a guest runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Program {
+    /// A few instructions in real mode.
+    Halt,
+    /// A write to this GPA and a read from there, in 64-bit mode.
+    Touch(u64),
 }
 
 /// One guest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Guest {
-    /// Its CPUID, the same for all its vCPUs.
-    pub cpuid: Cpuid,
-    /// How many vCPUs it has.
-    pub vcpus: u32,
+    /// What it runs.
+    pub program: Program,
+    /// Its vCPUs: for each the CPUIDs that are set, in this order, before it runs.
+    pub vcpus: Vec<Vec<Cpuid>>,
+}
+
+impl Guest {
+    /// A guest that halts, whose vCPUs all have the same CPUID.
+    pub fn uniform(cpuids: &[Cpuid], vcpus: usize) -> Self {
+        Self { program: Program::Halt, vcpus: vec![cpuids.to_vec(); vcpus] }
+    }
+
+    /// MAXPHYADDR of each vCPU as KVM should use it when the vCPU runs, in bits.
+    pub fn maxphyaddrs(&self) -> impl Iterator<Item = u8> {
+        self.vcpus.iter().filter_map(|cpuids| cpuids.last()).map(Cpuid::effective_maxphyaddr)
+    }
 }
 
 impl fmt::Display for Guest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.cpuid {
-            Cpuid::Maxphyaddr(bits) => write!(f, "MAXPHYADDR {bits}")?,
-            Cpuid::Changed(first, then) => write!(f, "MAXPHYADDR {first}, then {then}")?,
-            Cpuid::LeafAbsent => f.write_str("no CPUID leaf 0x80000008")?,
+        let list = |f: &mut fmt::Formatter<'_>, cpuids: &[Cpuid]| {
+            for (n, cpuid) in cpuids.iter().enumerate() {
+                write!(f, "{}{cpuid}", if n > 0 { ", then " } else { "" })?;
+            }
+            Ok(())
+        };
+        let count = self.vcpus.len();
+        if self.vcpus.iter().all(|cpuids| *cpuids == self.vcpus[0]) {
+            list(f, self.vcpus.first().map_or(&[], Vec::as_slice))?;
+            write!(f, ", {count} vCPU{}", if count == 1 { "" } else { "s" })?;
+        } else {
+            write!(f, "{count} vCPUs")?;
+            for (n, cpuids) in self.vcpus.iter().enumerate() {
+                write!(f, "{} ", if n > 0 { ";" } else { ":" })?;
+                list(f, cpuids)?;
+            }
         }
-        write!(f, ", {} vCPU{}", self.vcpus, if self.vcpus == 1 { "" } else { "s" })
+        match self.program {
+            Program::Halt => Ok(()),
+            Program::Touch(gpa) => write!(f, ", touching GPA {gpa:#x}"),
+        }
     }
 }
 
-/// The guests for a list of MAXPHYADDR values: each with one and with several vCPUs, every value
-/// also set in the place of its neighbour before the first run, and one without the leaf.
-pub fn guests(maxphyaddrs: &[u8], vcpus: u32) -> Vec<Guest> {
+/// The guests for a list of CPUIDs: each with one and with several vCPUs, every CPUID also set in
+/// the place of its neighbour before the first run, and one without leaf 0x80000008.
+pub fn ordinary(cpuids: &[Cpuid], vcpus: usize) -> Vec<Guest> {
     let mut guests = Vec::new();
-    for &bits in maxphyaddrs {
-        guests.push(Guest { cpuid: Cpuid::Maxphyaddr(bits), vcpus: 1 });
+    for &cpuid in cpuids {
+        guests.push(Guest::uniform(&[cpuid], 1));
         if vcpus > 1 {
-            guests.push(Guest { cpuid: Cpuid::Maxphyaddr(bits), vcpus });
+            guests.push(Guest::uniform(&[cpuid], vcpus));
         }
     }
-    for pair in maxphyaddrs.windows(2) {
-        guests.push(Guest { cpuid: Cpuid::Changed(pair[0], pair[1]), vcpus: 1 });
-        guests.push(Guest { cpuid: Cpuid::Changed(pair[1], pair[0]), vcpus: 1 });
+    for pair in cpuids.windows(2) {
+        guests.push(Guest::uniform(&[pair[0], pair[1]], 1));
+        guests.push(Guest::uniform(&[pair[1], pair[0]], 1));
     }
-    guests.push(Guest { cpuid: Cpuid::LeafAbsent, vcpus: 1 });
+    guests.push(Guest::uniform(&[Cpuid::without_address_sizes()], 1));
     guests
+}
+
+/// One guest whose vCPUs have each the CPUID of its place in the list.
+pub fn mixed(cpuids: &[Cpuid]) -> Guest {
+    Guest { program: Program::Halt, vcpus: cpuids.iter().map(|&cpuid| vec![cpuid]).collect() }
+}
+
+/// For each CPUID a guest that touches this GPA.
+pub fn touching(gpa: u64, cpuids: &[Cpuid]) -> Vec<Guest> {
+    let guest = |&cpuid| Guest { program: Program::Touch(gpa), ..Guest::uniform(&[cpuid], 1) };
+    cpuids.iter().map(guest).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn shown(guests: &[Guest]) -> Vec<String> {
+        guests.iter().map(Guest::to_string).collect()
+    }
+
     #[test]
     fn every_value_is_driven_in_every_way() {
-        let guests = guests(&[36, 52], 2);
+        let guests = ordinary(&[Cpuid::of(36), Cpuid::of(52)], 2);
         let expected = [
             "MAXPHYADDR 36, 1 vCPU",
             "MAXPHYADDR 36, 2 vCPUs",
             "MAXPHYADDR 52, 1 vCPU",
             "MAXPHYADDR 52, 2 vCPUs",
-            "MAXPHYADDR 36, then 52, 1 vCPU",
-            "MAXPHYADDR 52, then 36, 1 vCPU",
+            "MAXPHYADDR 36, then MAXPHYADDR 52, 1 vCPU",
+            "MAXPHYADDR 52, then MAXPHYADDR 36, 1 vCPU",
             "no CPUID leaf 0x80000008, 1 vCPU",
         ];
-        assert_eq!(guests.iter().map(Guest::to_string).collect::<Vec<_>>(), expected);
+        assert_eq!(shown(&guests), expected);
+    }
+
+    #[test]
+    fn a_mixed_guest_has_one_vcpu_for_each_value() {
+        let guest = mixed(&[Cpuid::of(36), Cpuid::of(52)]);
+        assert_eq!(guest.to_string(), "2 vCPUs: MAXPHYADDR 36; MAXPHYADDR 52");
+        assert_eq!(guest.maxphyaddrs().collect::<Vec<_>>(), [36, 52]);
     }
 }

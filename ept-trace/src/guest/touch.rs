@@ -1,0 +1,63 @@
+//! The guest that writes a word at a GPA of choice, and reads it back.
+
+use anyhow::Result;
+use kvm_bindings::kvm_regs;
+use kvm_ioctls::Kvm;
+
+use super::Guest;
+use super::long_mode::{LARGE_PAGE, Tables};
+use super::memory::Memory;
+use super::vm::{Ended, Vm, run_to_halt};
+
+/// Low memory in bytes, from GPA 0: code, page tables, and what was read back.
+const MEMORY: usize = 64 << 10;
+const CODE: usize = 0x1000;
+/// Where the word that was read back is left.
+const READ_BACK: usize = 0x2000;
+const TABLES: usize = 0x3000;
+/// The virtual address of the large page that the GPA is in.
+const WINDOW: u64 = LARGE_PAGE;
+const PAGE: u64 = 0x1000;
+/// The word.
+const MARK: u64 = 0x4550_5420_7472_6163;
+
+/// `mov [rbx], rax; mov rcx, [rbx]; mov [rdi], rcx; hlt`.
+const PROGRAM: [u8; 10] = [0x48, 0x89, 0x03, 0x48, 0x8b, 0x0b, 0x48, 0x89, 0x0f, 0xf4];
+
+/// Runs every vCPU of the guest. The page of the GPA is a memslot of its own.
+pub(super) fn run(kvm: &Kvm, guest: &Guest, gpa: u64) -> Result<Ended> {
+    let mut vm = Vm::new(kvm)?;
+    let mut memory = Memory::new(MEMORY)?;
+    memory.write(CODE, &PROGRAM);
+    let tables = Tables::new(&mut memory, TABLES);
+    tables.map(&mut memory, 0, 0);
+    tables.map(&mut memory, WINDOW, gpa & !(LARGE_PAGE - 1));
+    let low = vm.add_memory(0, memory)?;
+    let touched = vm.add_memory(gpa & !(PAGE - 1), Memory::new(0x1000)?)?;
+
+    for (id, cpuids) in guest.vcpus.iter().enumerate() {
+        let mut vcpu = vm.create_vcpu(id as u64, cpuids)?;
+        let mark = MARK + id as u64;
+        let regs = kvm_regs {
+            rip: CODE as u64,
+            rax: mark,
+            rbx: WINDOW + gpa % LARGE_PAGE,
+            rdi: READ_BACK as u64,
+            ..Default::default()
+        };
+        tables.enter(&vcpu, &regs)?;
+        if let Some(how) = run_to_halt(id, &mut vcpu)? {
+            return Ok(Ended::Otherwise(how));
+        }
+        let written = vm.memory(touched).read((gpa % PAGE) as usize);
+        for (what, word) in [("written", written), ("read back", vm.memory(low).read(READ_BACK))] {
+            let word = u64::from_le_bytes(word);
+            if word != mark {
+                return Ok(Ended::Otherwise(format!(
+                    "vCPU {id} halts, and {word:#x} was {what} at GPA {gpa:#x}, not {mark:#x}"
+                )));
+            }
+        }
+    }
+    Ok(Ended::Halted)
+}
