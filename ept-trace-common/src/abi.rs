@@ -214,6 +214,10 @@ pub struct Variables {
     pub ept_caps: Field,
     /// In `struct pt_regs` at the entry of `kvm_init_shadow_ept_mmu`: EPTP12.
     pub eptp12: Field,
+    /// In `struct pt_regs` at the entry of `kvm_init_shadow_npt_mmu`: CR4 of L1.
+    pub l1_cr4: Field,
+    /// The same: EFER of L1.
+    pub l1_efer: Field,
     /// In `struct pt_regs` where `vmx_load_mmu_pgd` writes EPT_POINTER: the EPTP.
     pub eptp: Field,
 }
@@ -227,6 +231,8 @@ impl Variables {
         page_role: Field::ABSENT,
         ept_caps: Field::ABSENT,
         eptp12: Field::ABSENT,
+        l1_cr4: Field::ABSENT,
+        l1_efer: Field::ABSENT,
         eptp: Field::ABSENT,
     };
 }
@@ -317,8 +323,8 @@ pub mod unread {
     pub const AD_DISABLED: u32 = 1 << 14;
     /// `ept_caps`.
     pub const EPT_CAPS: u32 = 1 << 15;
-    /// `root` of a [`super::ShadowRecord`].
-    pub const ROOT: u32 = 1 << 16;
+    /// What L1 asks for, of a [`super::ShadowRecord`].
+    pub const L1: u32 = 1 << 16;
 }
 
 /// One decision: a vCPU, what went in, and the root level that came out.
@@ -414,7 +420,7 @@ pub struct LoadRecord {
     pub vcpu: u64,
     /// What is written to the VMCS as EPT_POINTER; 0 on SVM.
     pub eptp: u64,
-    /// `root_hpa`, argument of `*_load_mmu_pgd`.
+    /// `root_hpa`, argument of `*_load_mmu_pgd`, without its bits 11:0 (the PCID, on 5.10).
     pub root_hpa: u64,
     /// `root.hpa` (`root_hpa` before 5.18) of the MMU in use.
     pub mmu_root_hpa: u64,
@@ -450,8 +456,8 @@ pub struct ShadowRecord {
     pub vm: u64,
     /// Address of `struct kvm_vcpu`.
     pub vcpu: u64,
-    /// EPTP12, or nCR3 of L1.
-    pub root: u64,
+    /// EPTP12; 0 for NPT.
+    pub eptp12: u64,
     /// CR4 of L1, for NPT.
     pub cr4: u64,
     /// EFER of L1, for NPT.
@@ -672,7 +678,7 @@ macro_rules! plain {
 plain! {
     Header = 24,
     Counters = 32,
-    Variables = 104,
+    Variables = 120,
     DecisionRecord = 192,
     ConfigureRecord = 56,
     SetupRecord = 24,

@@ -7,7 +7,7 @@ use aya_ebpf::EbpfContext as _;
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use aya_ebpf::macros::{kprobe, kretprobe};
 use aya_ebpf::programs::{ProbeContext, RetProbeContext};
-use ept_trace_common::abi::{Field, Hook, kind, unread};
+use ept_trace_common::abi::{Field, Hook, Variables, kind, unread};
 
 use crate::maps::{
     Arguments, EVENTS, IN_SHADOW_INIT, Outcome, SCRATCH_SHADOW, VARIABLES, config, count, emit,
@@ -18,11 +18,7 @@ use crate::{read, vcpu};
 /// Entry of `kvm_init_shadow_ept_mmu(vcpu, ..., new_eptp)`.
 #[kprobe]
 pub fn kvm_init_shadow_ept_mmu(ctx: ProbeContext) -> u32 {
-    // The number of arguments grew over time, so userspace tells which one it is.
-    let place = VARIABLES.get(0).map_or(Field::ABSENT, |variables| variables.eptp12);
-    let eptp12 = read::field(ctx.as_ptr() as u64, &place);
-    let outcome =
-        if wanted() { remember(&ctx, [eptp12.unwrap_or(0), 0, 0]) } else { Outcome::Filtered };
+    let outcome = remember(&ctx, |places| [places.eptp12, Field::ABSENT]);
     count(Hook::ShadowEptEntry, &outcome);
     0
 }
@@ -34,14 +30,10 @@ pub fn kvm_init_shadow_ept_mmu_return(_ctx: RetProbeContext) -> u32 {
     0
 }
 
-/// Entry of `kvm_init_shadow_npt_mmu(vcpu, cr0, cr4, efer, nested_cr3)`.
+/// Entry of `kvm_init_shadow_npt_mmu(vcpu, ..., cr4, efer, nested_cr3, ...)`.
 #[kprobe]
 pub fn kvm_init_shadow_npt_mmu(ctx: ProbeContext) -> u32 {
-    let outcome = match (ctx.arg::<u64>(4), ctx.arg::<u64>(2), ctx.arg::<u64>(3)) {
-        _ if !wanted() => Outcome::Filtered,
-        (Some(nested_cr3), Some(cr4), Some(efer)) => remember(&ctx, [nested_cr3, cr4, efer]),
-        _ => Outcome::Dropped,
-    };
+    let outcome = remember(&ctx, |places| [places.l1_cr4, places.l1_efer]);
     count(Hook::ShadowNptEntry, &outcome);
     0
 }
@@ -53,9 +45,17 @@ pub fn kvm_init_shadow_npt_mmu_return(_ctx: RetProbeContext) -> u32 {
     0
 }
 
+/// Remembers the vCPU and what L1 asks for. Signatures differ, so userspace tells where it is.
 #[inline(always)]
-fn remember(ctx: &ProbeContext, others: [u64; 3]) -> Outcome {
+fn remember(ctx: &ProbeContext, places: impl Fn(&Variables) -> [Field; 2]) -> Outcome {
+    if !wanted() {
+        return Outcome::Filtered;
+    }
     let Some(vcpu) = ctx.arg::<u64>(0) else { return Outcome::Dropped };
+    let [first, second] = VARIABLES.get(0).map_or([Field::ABSENT; 2], places);
+    let registers = ctx.as_ptr() as u64;
+    let asked = [read::field(registers, &first), read::field(registers, &second)];
+    let others = [asked[0].unwrap_or(0), asked[1].unwrap_or(0), u64::from(asked[0].is_some())];
     match IN_SHADOW_INIT.insert(&bpf_get_current_pid_tgid(), &Arguments { vcpu, others }, 0) {
         Ok(()) => Outcome::Delivered,
         Err(_) => Outcome::Dropped,
@@ -79,8 +79,11 @@ fn returned(hook: Hook) -> Outcome {
     let mmu = vcpu::base_of_guest_mmu(vcpu);
     record.header = header(kind::SHADOW, hook);
     record.vcpu = vcpu;
-    [record.root, record.cr4, record.efer] = call.others;
-    record.unread = 0;
+    let is_ept = matches!(hook, Hook::ShadowEptReturn);
+    let [first, second, is_read] = call.others;
+    record.eptp12 = if is_ept { first } else { 0 };
+    [record.cr4, record.efer] = if is_ept { [0; 2] } else { [first, second] };
+    record.unread = if is_read != 0 { 0 } else { unread::L1 };
     let missing = &mut record.unread;
     record.vm = vcpu::member(missing, vcpu, &fields.kvm, unread::VM);
     record.creator =
@@ -91,15 +94,9 @@ fn returned(hook: Hook) -> Outcome {
     record.level = vcpu::member(missing, mmu, &fields.root_level, unread::ROOT_LEVEL) as u32;
     record.direct = vcpu::member(missing, mmu, &fields.direct, unread::DIRECT) as u32;
     record.ept_caps = 0;
-    if matches!(hook, Hook::ShadowEptReturn) {
-        if record.root == 0 {
-            // No EPTP: which argument it is was not known.
-            *missing |= unread::ROOT;
-        }
-        if let Some(variables) = VARIABLES.get(0) {
-            let place = &variables.ept_caps;
-            record.ept_caps = vcpu::member(missing, vcpu, place, unread::EPT_CAPS) as u32;
-        }
+    if is_ept && let Some(variables) = VARIABLES.get(0) {
+        let place = &variables.ept_caps;
+        record.ept_caps = vcpu::member(missing, vcpu, place, unread::EPT_CAPS) as u32;
     }
     vcpu::read_inputs(&mut record.inputs);
     emit(&EVENTS, record)

@@ -72,7 +72,7 @@ fn arguments(ctx: &ProbeContext) -> Option<Arguments> {
 }
 
 #[inline(always)]
-fn report(hook: Hook, call: &Arguments, eptp: u64) -> Outcome {
+fn report(hook: Hook, call: &Arguments, written: u64) -> Outcome {
     let Some(scratch) = SCRATCH_LOAD.get_ptr_mut(0) else { return Outcome::Dropped };
     // SAFETY: an element of this CPU; the kernel runs one tracing program on a CPU at a time.
     let record = unsafe { &mut *scratch };
@@ -81,8 +81,9 @@ fn report(hook: Hook, call: &Arguments, eptp: u64) -> Outcome {
     let mmu = vcpu::base_of_mmu_in_use(vcpu);
     record.header = header(kind::LOAD, hook);
     record.vcpu = vcpu;
-    record.eptp = eptp;
-    record.root_hpa = call.others[0];
+    record.eptp = written;
+    // On 5.10 the lowest bits have the guest's PCID.
+    record.root_hpa = call.others[0] & eptp::ADDRESS;
     record.level = call.others[1] as u32;
     record.flags = 0;
     if vcpu::is_nested(vcpu) {

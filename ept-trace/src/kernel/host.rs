@@ -77,6 +77,8 @@ impl Host {
             page_role: self.layout.modules.page_role,
             ept_caps: self.layout.modules.ept_caps,
             eptp12: self.eptp12_place().unwrap_or(Field::ABSENT),
+            l1_cr4: self.npt_argument("cr4").unwrap_or(Field::ABSENT),
+            l1_efer: self.npt_argument("efer").unwrap_or(Field::ABSENT),
             eptp: self.eptp_write.as_ref().map_or(Field::ABSENT, |write| write.register),
             ..Variables::UNKNOWN
         };
@@ -89,12 +91,26 @@ impl Host {
 
     /// Where EPTP12 is at the entry of `kvm_init_shadow_ept_mmu`, in `struct pt_regs`.
     ///
-    /// Kernels without BTF for modules are older than the third-last argument (5.17), which is
-    /// told by `tdp_root_level` (5.15) being away.
+    /// Kernels without BTF for modules are older than the argument before it (5.17).
     pub fn eptp12_place(&self) -> Option<Field> {
+        let names = &self.layout.modules.shadow_ept_parameters;
+        named_argument(names.as_deref(), "new_eptp")
+            .or_else(|| argument(3).filter(|_| names.is_none() && self.is_before_5_15()))
+    }
+
+    /// Where an argument of `kvm_init_shadow_npt_mmu` is. Kernels without BTF for modules have
+    /// CR0, CR4 and EFER of L1, in this order, after the vCPU.
+    fn npt_argument(&self, name: &str) -> Option<Field> {
+        let names = &self.layout.modules.shadow_npt_parameters;
+        let old = ["vcpu", "cr0", "cr4", "efer", "nested_cr3"].iter().position(|old| *old == name);
+        let old = old.filter(|_| names.is_none() && self.is_before_5_15());
+        named_argument(names.as_deref(), name).or_else(|| argument(old?))
+    }
+
+    /// Whether `tdp_root_level`, which came with 5.15, is away.
+    fn is_before_5_15(&self) -> bool {
         let behaviour = &self.facts.behaviour;
-        let is_old = behaviour.has_max_tdp_level && !behaviour.has_tdp_root_level;
-        argument(self.layout.modules.eptp12_argument.or(is_old.then_some(3))?)
+        behaviour.has_max_tdp_level && !behaviour.has_tdp_root_level
     }
 
     /// What `watch` will attach.
@@ -152,6 +168,11 @@ fn gather(
 fn ret_pf_without_btf(symbols: &Symbols, behaviour: &Behaviour) -> Option<RetPf> {
     let has_tdp_mmu = symbols.unique("kvm", "kvm_tdp_mmu_map").is_some();
     (has_tdp_mmu && !behaviour.has_tdp_root_level).then_some(RetPf { fixed: 3, spurious: 4 })
+}
+
+/// An argument by the name that BTF has for it.
+fn named_argument(names: Option<&[String]>, name: &str) -> Option<Field> {
+    argument(names?.iter().position(|parameter| parameter == name)?)
 }
 
 fn kvm_state(symbols: &Symbols, behaviour: &Behaviour, kcore: &Result<Kcore>) -> KvmState {

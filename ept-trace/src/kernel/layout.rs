@@ -44,8 +44,10 @@ pub struct ModuleLayout {
     pub ret_pf: Option<RetPf>,
     /// Names of the parameters of `kvm_configure_mmu`.
     pub configure_mmu_parameters: Option<Vec<String>>,
-    /// Which parameter of `kvm_init_shadow_ept_mmu` EPTP12 is, from 0.
-    pub eptp12_argument: Option<usize>,
+    /// Names of the parameters of `kvm_init_shadow_ept_mmu`.
+    pub shadow_ept_parameters: Option<Vec<String>>,
+    /// Names of the parameters of `kvm_init_shadow_npt_mmu`.
+    pub shadow_npt_parameters: Option<Vec<String>>,
 }
 
 impl Layout {
@@ -148,8 +150,6 @@ impl Layout {
 
 impl ModuleLayout {
     fn resolve(btf: &Btf) -> Self {
-        let parameters = btf.parameters("kvm_init_shadow_ept_mmu").unwrap_or_default();
-        let eptp12 = parameters.iter().position(|name| name == "new_eptp");
         let ret_pf = |fixed, spurious| Some(RetPf { fixed: fixed?, spurious: spurious? });
         Self {
             page_role: find_known(btf, "kvm_mmu_page", &["role.word", "role"]),
@@ -157,7 +157,8 @@ impl ModuleLayout {
             ept_caps: Field::ABSENT,
             ret_pf: ret_pf(btf.enumerator("RET_PF_FIXED"), btf.enumerator("RET_PF_SPURIOUS")),
             configure_mmu_parameters: btf.parameters("kvm_configure_mmu"),
-            eptp12_argument: eptp12,
+            shadow_ept_parameters: btf.parameters("kvm_init_shadow_ept_mmu"),
+            shadow_npt_parameters: btf.parameters("kvm_init_shadow_npt_mmu"),
         }
     }
 }

@@ -157,11 +157,11 @@ impl Decoder {
         let read = |member: u32| record.unread & member == 0;
         let nested = if hook == Hook::ShadowEptReturn {
             Nested::Ept {
-                eptp12: read(unread::ROOT).then_some(record.root),
+                eptp12: read(unread::L1).then_some(record.eptp12),
                 shown: read(unread::EPT_CAPS).then_some(record.ept_caps),
             }
         } else {
-            Nested::Npt { cr4: record.cr4, efer: record.efer }
+            Nested::Npt { l1: read(unread::L1).then_some((record.cr4, record.efer)) }
         };
         ShadowMmu {
             observed_by: hook_name(hook),

@@ -322,10 +322,8 @@ pub enum Nested {
     },
     /// NPT of L1.
     Npt {
-        /// CR4 of L1.
-        cr4: u64,
-        /// EFER of L1.
-        efer: u64,
+        /// CR4 and EFER of L1; `None` where which arguments they are is not known.
+        l1: Option<(u64, u64)>,
     },
 }
 

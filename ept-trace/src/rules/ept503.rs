@@ -32,7 +32,7 @@ pub(super) const RULE: Rule =
 
 fn judge(event: &Event, known: &Known) -> Option<Judgement> {
     let EventKind::ShadowMmu(mmu) = &event.kind else { return None };
-    let Nested::Npt { cr4, efer } = mmu.nested else { return None };
+    let Nested::Npt { l1 } = mmu.nested else { return None };
     let replayed = match replay(&known.fresh_inputs(mmu.maxphyaddr, &mmu.inputs)) {
         Ok(replay) => replay.level,
         Err(missing) => {
@@ -44,18 +44,18 @@ fn judge(event: &Event, known: &Known) -> Option<Judgement> {
         let missing = "the level of guest_mmu could not be read";
         return Some(RULE.says(Verdict::Undetermined, missing, vec![]));
     };
-    let of_l1 = shadow_root_level(cr4, efer);
     let mut evidence = vec![
         Evidence::new("level of guest_mmu", actual, &*mmu.observed_by),
         Evidence::new("the host's level", expected, "kvm_mmu_get_tdp_level, replayed"),
-        Evidence::new("levels of L1", of_l1, "CR4 and EFER, arguments"),
     ];
     if actual != expected {
         let message = format!("guest_mmu has {actual} levels, the host walks {expected}");
         return Some(RULE.says(Verdict::Mismatch, message, evidence));
     }
     let has_passthrough = known.facts().is_some_and(|facts| facts.behaviour.has_passthrough);
-    if let Some(role) = mmu.role.filter(|_| has_passthrough) {
+    let of_l1 = l1.map(|(cr4, efer)| shadow_root_level(cr4, efer));
+    if let (Some(role), Some(of_l1)) = (mmu.role.filter(|_| has_passthrough), of_l1) {
+        evidence.push(Evidence::new("levels of L1", of_l1, "its CR4 and EFER, arguments"));
         let (passes, should_pass) = (role & PASSTHROUGH != 0, actual == 5 && of_l1 == 4);
         evidence.push(Evidence::new("passthrough", passes, "root_role of guest_mmu"));
         evidence.push(Evidence::new("passthrough expected", should_pass, "replayed"));

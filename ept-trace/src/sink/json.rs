@@ -262,7 +262,7 @@ impl<W: Write> Sink for Json<W> {
             EventKind::ShadowMmu(mmu) => {
                 let (shadows, eptp12, shown, l1_cr4) = match mmu.nested {
                     Nested::Ept { eptp12, shown } => ("ept", eptp12, shown, None),
-                    Nested::Npt { cr4, .. } => ("npt", None, None, Some(cr4)),
+                    Nested::Npt { l1 } => ("npt", None, None, l1.map(|(cr4, _)| cr4)),
                 };
                 Line::ShadowMmu(Box::new(ShadowLine {
                     time_ns,

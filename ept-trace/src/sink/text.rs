@@ -139,7 +139,8 @@ fn describe(judged: &Judged) -> String {
             let shadows = match mmu.nested {
                 Nested::Ept { eptp12: Some(eptp12), .. } => format!("EPTP12 {eptp12:#x}"),
                 Nested::Ept { .. } => "EPT of L1".to_owned(),
-                Nested::Npt { cr4, .. } => format!("NPT of L1 (CR4 {cr4:#x})"),
+                Nested::Npt { l1: Some((cr4, _)) } => format!("NPT of L1 (CR4 {cr4:#x})"),
+                Nested::Npt { l1: None } => "NPT of L1".to_owned(),
             };
             format!(
                 "nested       VM {} (pid {}) vCPU {}: shadows {shadows}, root level {}",

@@ -193,7 +193,7 @@ fn the_mmu_of_a_nested_guest_is_decoded() {
     let record = ShadowRecord {
         header: header(kind::SHADOW, Hook::ShadowEptReturn),
         vm: VM,
-        root: 0x5e,
+        eptp12: 0x5e,
         cr4: 0x1000,
         efer: 0x500,
         ept_caps: 0x141,
@@ -209,11 +209,11 @@ fn the_mmu_of_a_nested_guest_is_decoded() {
     let ept = shadow(&record);
     assert_eq!(ept.nested, Nested::Ept { eptp12: Some(0x5e), shown: Some(0x141) });
     assert_eq!((ept.level, ept.direct), (Some(4), Some(false)));
-    let unread = shadow(&ShadowRecord { unread: unread::ROOT | unread::EPT_CAPS, ..record });
+    let unread = shadow(&ShadowRecord { unread: unread::L1 | unread::EPT_CAPS, ..record });
     assert_eq!(unread.nested, Nested::Ept { eptp12: None, shown: None });
     let npt = header(kind::SHADOW, Hook::ShadowNptReturn);
     let npt = shadow(&ShadowRecord { header: npt, ..record });
-    assert_eq!(npt.nested, Nested::Npt { cr4: 0x1000, efer: 0x500 });
+    assert_eq!(npt.nested, Nested::Npt { l1: Some((0x1000, 0x500)) });
 }
 
 #[test]

@@ -144,7 +144,7 @@ pub(in crate::sink) fn stream() -> Vec<Judged> {
         judged(11, EventKind::Load(Box::new(load)), vec![says("EPT202", Verdict::Ok, "")]),
         judged(12, EventKind::Load(Box::new(svm)), vec![]),
         shadow(13, Nested::Ept { eptp12: Some(0x5e), shown: Some(0x141) }),
-        shadow(14, Nested::Npt { cr4: 0x20, efer: 0x500 }),
+        shadow(14, Nested::Npt { l1: Some((0x20, 0x500)) }),
         judged(15, EventKind::FaultLoop(faults), vec![]),
         judged(16, EventKind::VmGone { vm: 1 }, vec![]),
     ]
