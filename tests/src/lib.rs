@@ -43,6 +43,13 @@ impl Cell {
         }
     }
 
+    /// Whether it is an advisory that a guest has this CPUID leaf 0x80000008: it is not told that
+    /// its root does not map all of its MAXPHYADDR.
+    pub fn is_out_of_reach(self, maxphyaddr: u32, address_sizes: Option<u32>) -> bool {
+        let guest_phys_bits = address_sizes.map_or(0, |eax| eax >> 16 & 0xff);
+        maxphyaddr > 48 && self.root_level(maxphyaddr) == 4 && guest_phys_bits == 0
+    }
+
     /// The function by which the vendor module sets itself up.
     pub fn hardware_setup(self) -> &'static str {
         match (self.cpu, self.kernel) {

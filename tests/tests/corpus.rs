@@ -4,7 +4,9 @@
 use std::collections::BTreeSet;
 
 use ept_trace::analysis::Judged;
-use ept_trace::model::{Decision, Event, EventKind, Fact, KernelFacts, Vendor, Verdict};
+use ept_trace::model::{
+    Decision, Event, EventKind, Fact, Judgement, KernelFacts, Vendor, Verdict,
+};
 use tests::{Cell, judge};
 
 fn corpus(cell: Cell) -> Vec<Event> {
@@ -18,6 +20,10 @@ fn decisions(judged: &[Judged]) -> impl Iterator<Item = (&Judged, &Decision)> {
     })
 }
 
+fn not_ok(judged: &Judged) -> impl Iterator<Item = &Judgement> {
+    judged.judgements.iter().filter(|judgement| judgement.verdict != Verdict::Ok)
+}
+
 /// The rules that call something a mismatch.
 fn mismatched(judged: &[Judged]) -> BTreeSet<&'static str> {
     let judgements = judged.iter().flat_map(|judged| &judged.judgements);
@@ -28,10 +34,20 @@ fn mismatched(judged: &[Judged]) -> BTreeSet<&'static str> {
 }
 
 #[test]
-fn every_observation_of_every_cell_is_ok() {
+fn every_observation_of_every_cell_is_ok_but_for_guests_that_are_not_told() {
     for cell in Cell::all() {
         for judged in judge(corpus(cell)) {
-            assert_eq!(judged.verdict(), Verdict::Ok, "{cell:?}: {judged:#?}");
+            let expected = match &judged.event.kind {
+                EventKind::Decision(decision) => {
+                    let sizes = decision.cpuid.and_then(|cpuid| cpuid.address_sizes);
+                    let maxphyaddr = decision.maxphyaddr.expect("captured");
+                    cell.is_out_of_reach(maxphyaddr, sizes)
+                }
+                _ => false,
+            };
+            let rules: Vec<_> = not_ok(&judged).map(|found| (found.rule, found.verdict)).collect();
+            let advisory = expected.then_some(("EPT120", Verdict::Advisory));
+            assert_eq!(rules, Vec::from_iter(advisory), "{cell:?}: {judged:#?}");
         }
     }
 }
@@ -121,8 +137,11 @@ fn another_maxphyaddr_is_ept101_and_where_it_decides_ept103_too() {
         assert_eq!(mismatched(&judge(small)), BTreeSet::from(["EPT101"]), "{cell:?}");
 
         let large = with_last_decision(cell, |decision| decision.maxphyaddr = Some(52));
-        let expected = match cell.cpu {
-            "vmx5" => BTreeSet::from(["EPT101", "EPT103"]),
+        let expected = match (cell.cpu, cell.kernel) {
+            // There the role is seen to be as it was, although MAXPHYADDR is another; later
+            // kernels wipe it first.
+            ("vmx5", "5.10") => BTreeSet::from(["EPT101", "EPT103", "EPT108"]),
+            ("vmx5", _) => BTreeSet::from(["EPT101", "EPT103"]),
             _ => BTreeSet::from(["EPT101"]),
         };
         assert_eq!(mismatched(&judge(large)), expected, "{cell:?}");
@@ -186,12 +205,21 @@ fn what_is_changed_after_the_set_up_is_found_at_the_next_decision() {
 fn ept_on_hardware_that_may_not_is_ept105() {
     for bit in [6, 14, 26] {
         for cell in Cell::all().filter(|cell| cell.cpu.starts_with("vmx")) {
-            let events = with_facts(cell, |facts| {
+            let mut events = with_facts(cell, |facts| {
                 let without = |capability: u64| capability & !(1 << bit);
                 facts.hardware.ept_vpid_cap = facts.hardware.ept_vpid_cap.map(without);
                 facts.kvm.vmx_capability_ept =
                     facts.kvm.vmx_capability_ept.map(|copy| copy & !(1 << bit));
             });
+            // With EPT off there would be no EPTP to look at, and nothing to show an L1.
+            events.retain(|event| {
+                matches!(event.kind, EventKind::Facts(_) | EventKind::ConfigureMmu(_))
+            });
+            for event in &mut events {
+                if let EventKind::Facts(facts) = &mut event.kind {
+                    facts.kvm.nested_ept_vpid_cap = Fact::default();
+                }
+            }
             assert_eq!(mismatched(&judge(events)), BTreeSet::from(["EPT105"]), "{cell:?}");
         }
     }

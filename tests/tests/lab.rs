@@ -64,19 +64,38 @@ fn check_cell(cpu: &'static str, kernel: &'static str) {
 
     let lines = json_lines(&run.out.join("check.jsonl"));
     let mut decisions = 0;
-    for line in &lines {
-        if line.get("verdict").is_some() {
-            assert_eq!(line["verdict"], "ok", "{line}");
-        }
+    for line in lines.iter().filter(|line| line.get("rules").is_some()) {
+        let rules = line["rules"].as_object().expect("rules by name");
+        let mut not_ok = rules.iter().filter(|(_, verdict)| *verdict != "ok");
         if line["type"] == "decision" {
-            let maxphyaddr = u32::try_from(line["maxphyaddr"].as_u64().expect("bits"));
-            let level = cell.root_level(maxphyaddr.expect("bits"));
-            assert_eq!(line["root_level"], level, "{line}");
-            assert_eq!(line["rules"]["EPT101"], "ok", "{line}");
-            assert_eq!(line["rules"]["EPT103"], "ok", "{line}");
+            let number = |value: &Value| value.as_u64().map(|value| value as u32);
+            let maxphyaddr = number(&line["maxphyaddr"]).expect("bits");
+            assert_eq!(line["root_level"], cell.root_level(maxphyaddr), "{line}");
+            for rule in ["EPT101", "EPT102", "EPT103", "EPT104", "EPT105", "EPT110"] {
+                assert_eq!(line["rules"][rule], "ok", "{rule}: {line}");
+            }
+            let sizes = number(&line["cpuid"]["address_sizes"]);
+            if cell.is_out_of_reach(maxphyaddr, sizes) {
+                let (rule, verdict) = not_ok.next().expect("the guest is not told");
+                assert_eq!((rule.as_str(), verdict), ("EPT120", &Value::from("advisory")));
+            }
             decisions += 1;
         }
+        assert_eq!(not_ok.next(), None, "{line}");
     }
+    let roots = |kind: &str| lines.iter().filter(|line| line["type"] == kind).count();
+    let (root, rules) = match cell.cpu {
+        "vmx" | "vmx5" => ("eptp", &["EPT108", "EPT201", "EPT202", "EPT203", "EPT204"][..]),
+        _ => ("ncr3", &["EPT108", "EPT202", "EPT203"][..]),
+    };
+    // Each vCPU of each guest runs on a root of its own.
+    assert!(roots(root) >= 31, "{}", roots(root));
+    for line in lines.iter().filter(|line| line["type"] == root) {
+        for rule in rules {
+            assert_eq!(line["rules"][rule], "ok", "{rule}: {line}");
+        }
+    }
+    assert!(roots("vm_gone") >= 31, "{}", roots("vm_gone"));
     let setups: Vec<_> = lines.iter().filter_map(|line| line["function"].as_str()).collect();
     assert_eq!(setups, [cell.hardware_setup()]);
     assert!(lines.iter().any(|line| line["what"] == "kvm_configure_mmu"));
