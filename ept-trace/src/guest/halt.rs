@@ -8,11 +8,11 @@ use super::vm::{Ended, Vm, run_to_halt, set_sregs};
 use super::{Cpuid, Guest};
 
 /// Guest memory in bytes, from GPA 0.
-const MEMORY: usize = 64 << 10;
+const MEMORY: u64 = 64 << 10;
 /// Where the code is, and where execution begins.
-const CODE: usize = 0x1000;
+const CODE: u64 = 0x1000;
 /// Where the code of vCPU n leaves its mark: at this GPA, plus 2 n.
-const MARK_AT: usize = 0x2000;
+const MARK_AT: u64 = 0x2000;
 /// The mark.
 const MARK: u16 = 0x4e50;
 
@@ -29,10 +29,10 @@ pub(super) fn run(kvm: &Kvm, guest: &Guest) -> Result<Ended> {
     let mut vcpus = Vec::new();
     for (id, cpuids) in (0..).zip(&guest.vcpus) {
         let vcpu = vm.create_vcpu(id, cpuids)?;
-        point(&vcpu, cpuids, MARK_AT as u64 + 2 * id)?;
+        point(&vcpu, cpuids, MARK_AT + 2 * id)?;
         vcpus.push(vcpu);
     }
-    for (id, vcpu) in vcpus.iter_mut().enumerate() {
+    for (id, vcpu) in (0..).zip(&mut vcpus) {
         if let Some(how) = run_to_halt(id, vcpu)? {
             return Ok(Ended::Otherwise(how));
         }
@@ -53,7 +53,7 @@ fn point(vcpu: &VcpuFd, cpuids: &[Cpuid], mark_at: u64) -> Result<()> {
     sregs.cs.selector = 0;
     set_sregs(vcpu, cpuids, &sregs)?;
     let mut regs = vcpu.get_regs().context("KVM_GET_REGS")?;
-    regs.rip = CODE as u64;
+    regs.rip = CODE;
     regs.rax = u64::from(MARK);
     regs.rbx = mark_at;
     regs.rflags = 2;

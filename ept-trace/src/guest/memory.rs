@@ -1,4 +1,5 @@
 //! Memory of a guest.
+#![expect(clippy::cast_possible_truncation, reason = "a host of 64 bits alone has KVM for x86-64")]
 
 use std::ptr::{self, NonNull};
 use std::slice;
@@ -13,7 +14,8 @@ pub(super) struct Memory {
 
 impl Memory {
     /// So many bytes, from a page boundary.
-    pub(super) fn new(size: usize) -> Result<Self> {
+    pub(super) fn new(size: u64) -> Result<Self> {
+        let size = size as usize;
         let protection = libc::PROT_READ | libc::PROT_WRITE;
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
         // SAFETY: a new anonymous mapping, nothing is overlaid.
@@ -31,22 +33,24 @@ impl Memory {
     }
 
     /// Its size in bytes.
-    pub(super) fn size(&self) -> usize {
-        self.size
+    pub(super) fn size(&self) -> u64 {
+        self.size as u64
     }
 
     /// Writes at an offset.
-    pub(super) fn write(&mut self, at: usize, bytes: &[u8]) {
+    pub(super) fn write(&mut self, at: u64, bytes: &[u8]) {
         // SAFETY: `size` bytes are mapped at `start`, and no vCPU runs while it is written.
         let memory = unsafe { slice::from_raw_parts_mut(self.start.as_ptr(), self.size) };
+        let at = at as usize;
         memory[at..at + bytes.len()].copy_from_slice(bytes);
     }
 
     /// What is at an offset.
-    pub(super) fn read<const N: usize>(&self, at: usize) -> [u8; N] {
+    pub(super) fn read<const N: usize>(&self, at: u64) -> [u8; N] {
         // SAFETY: `size` bytes are mapped at `start`; the vCPUs that write there have halted.
         let memory = unsafe { slice::from_raw_parts(self.start.as_ptr(), self.size) };
         let mut bytes = [0; N];
+        let at = at as usize;
         bytes.copy_from_slice(&memory[at..at + N]);
         bytes
     }

@@ -4,12 +4,13 @@ mod cpuid;
 mod halt;
 mod long_mode;
 mod memory;
+mod nested;
 mod plan;
 mod random;
 mod touch;
 mod vm;
 
 pub use cpuid::{Cpuid, Highest};
-pub use plan::{Guest, Program, mixed, ordinary, touching};
+pub use plan::{Guest, Program, mixed, nested, ordinary, touching};
 pub use random::RandomGuests;
 pub use vm::{Ended, run};

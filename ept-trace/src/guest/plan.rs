@@ -11,6 +11,8 @@ pub enum Program {
     Halt,
     /// A write to this GPA and a read from there, in 64-bit mode.
     Touch(u64),
+    /// A hypervisor with nested page tables of so many levels, and a guest of its own.
+    Nested(u8),
 }
 
 /// One guest.
@@ -56,6 +58,7 @@ impl fmt::Display for Guest {
         match self.program {
             Program::Halt => Ok(()),
             Program::Touch(gpa) => write!(f, ", touching GPA {gpa:#x}"),
+            Program::Nested(levels) => write!(f, ", L1 with nested page tables of {levels} levels"),
         }
     }
 }
@@ -87,6 +90,13 @@ pub fn mixed(cpuids: &[Cpuid]) -> Guest {
 pub fn touching(gpa: u64, cpuids: &[Cpuid]) -> Vec<Guest> {
     let guest = |&cpuid| Guest { program: Program::Touch(gpa), ..Guest::uniform(&[cpuid], 1) };
     cpuids.iter().map(guest).collect()
+}
+
+/// For each CPUID an L1 with nested page tables of 4 levels, and one with 5.
+pub fn nested(cpuids: &[Cpuid]) -> Vec<Guest> {
+    let guest =
+        |&cpuid, levels| Guest { program: Program::Nested(levels), ..Guest::uniform(&[cpuid], 1) };
+    cpuids.iter().flat_map(|cpuid| [guest(cpuid, 4), guest(cpuid, 5)]).collect()
 }
 
 #[cfg(test)]

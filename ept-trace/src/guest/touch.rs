@@ -10,11 +10,11 @@ use super::memory::Memory;
 use super::vm::{Ended, Vm, run_to_halt};
 
 /// Low memory in bytes, from GPA 0: code, page tables, and what was read back.
-const MEMORY: usize = 64 << 10;
-const CODE: usize = 0x1000;
+const MEMORY: u64 = 64 << 10;
+const CODE: u64 = 0x1000;
 /// Where the word that was read back is left.
-const READ_BACK: usize = 0x2000;
-const TABLES: usize = 0x3000;
+const READ_BACK: u64 = 0x2000;
+const TABLES: u64 = 0x3000;
 /// The virtual address of the large page that the GPA is in.
 const WINDOW: u64 = LARGE_PAGE;
 const PAGE: u64 = 0x1000;
@@ -29,27 +29,27 @@ pub(super) fn run(kvm: &Kvm, guest: &Guest, gpa: u64) -> Result<Ended> {
     let mut vm = Vm::new(kvm)?;
     let mut memory = Memory::new(MEMORY)?;
     memory.write(CODE, &PROGRAM);
-    let tables = Tables::new(&mut memory, TABLES);
+    let tables = Tables::new(&mut memory, TABLES, 4);
     tables.map(&mut memory, 0, 0);
     tables.map(&mut memory, WINDOW, gpa & !(LARGE_PAGE - 1));
     let low = vm.add_memory(0, memory)?;
-    let touched = vm.add_memory(gpa & !(PAGE - 1), Memory::new(0x1000)?)?;
+    let touched = vm.add_memory(gpa & !(PAGE - 1), Memory::new(PAGE)?)?;
 
-    for (id, cpuids) in guest.vcpus.iter().enumerate() {
-        let mut vcpu = vm.create_vcpu(id as u64, cpuids)?;
-        let mark = MARK + id as u64;
+    for (id, cpuids) in (0..).zip(&guest.vcpus) {
+        let mut vcpu = vm.create_vcpu(id, cpuids)?;
+        let mark = MARK + id;
         let regs = kvm_regs {
-            rip: CODE as u64,
+            rip: CODE,
             rax: mark,
             rbx: WINDOW + gpa % LARGE_PAGE,
-            rdi: READ_BACK as u64,
+            rdi: READ_BACK,
             ..Default::default()
         };
-        tables.enter(&vcpu, &regs)?;
+        tables.enter(&vcpu, cpuids, &regs)?;
         if let Some(how) = run_to_halt(id, &mut vcpu)? {
             return Ok(Ended::Otherwise(how));
         }
-        let written = vm.memory(touched).read((gpa % PAGE) as usize);
+        let written = vm.memory(touched).read(gpa % PAGE);
         for (what, word) in [("written", written), ("read back", vm.memory(low).read(READ_BACK))] {
             let word = u64::from_le_bytes(word);
             if word != mark {

@@ -5,7 +5,7 @@ use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES, kvm_sregs, kvm_userspace_memory
 use kvm_ioctls::{Kvm, VcpuExit, VcpuFd, VmFd};
 
 use super::memory::Memory;
-use super::{Cpuid, Guest, Program, halt, touch};
+use super::{Cpuid, Guest, Program, halt, nested, touch};
 
 /// How a guest ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,6 +14,8 @@ pub enum Ended {
     Halted,
     /// KVM refused a vCPU with this CPUID; which, and why.
     Refused(String),
+    /// KVM does not offer what the guest is for; what that is.
+    NotOffered(String),
     /// It did not; how it ended instead.
     Otherwise(String),
 }
@@ -27,6 +29,7 @@ pub fn run(kvm: &Kvm, guest: &Guest) -> Result<Ended> {
     let done = match guest.program {
         Program::Halt => halt::run(kvm, guest),
         Program::Touch(gpa) => touch::run(kvm, guest, gpa),
+        Program::Nested(levels) => nested::run(kvm, guest, levels),
     };
     done.or_else(|err| match err.downcast::<Refused>() {
         Ok(refused) => Ok(Ended::Refused(refused.to_string())),
@@ -69,7 +72,7 @@ impl Vm {
             slot: u32::try_from(slot)?,
             flags: 0,
             guest_phys_addr: gpa,
-            memory_size: memory.size() as u64,
+            memory_size: memory.size(),
             userspace_addr: memory.address(),
         };
         // SAFETY: the memory is mapped, and stays so until after the VM is gone.
@@ -83,6 +86,16 @@ impl Vm {
     /// The memory of a slot.
     pub(super) fn memory(&self, slot: usize) -> &Memory {
         &self.memory[slot]
+    }
+
+    /// The memory of a slot, to be written while no vCPU runs.
+    pub(super) fn memory_mut(&mut self, slot: usize) -> &mut Memory {
+        &mut self.memory[slot]
+    }
+
+    /// The CPUID that KVM supports.
+    pub(super) fn supported(&self) -> &CpuId {
+        &self.supported
     }
 
     /// Creates a vCPU, and sets its CPUIDs one after the other.
@@ -112,7 +125,7 @@ pub(super) fn set_sregs(vcpu: &VcpuFd, cpuids: &[Cpuid], sregs: &kvm_sregs) -> R
 }
 
 /// Runs a vCPU to its HLT; if it exits otherwise, how.
-pub(super) fn run_to_halt(id: usize, vcpu: &mut VcpuFd) -> Result<Option<String>> {
+pub(super) fn run_to_halt(id: u64, vcpu: &mut VcpuFd) -> Result<Option<String>> {
     Ok(match vcpu.run().context("KVM_RUN")? {
         VcpuExit::Hlt => None,
         exit => Some(format!("vCPU {id} exits with {exit:?}")),

@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::{Result, bail};
 
 use crate::cli::output::OutputArgs;
-use crate::guest::{Cpuid, Guest, RandomGuests, mixed, ordinary, touching};
+use crate::guest::{Cpuid, Guest, RandomGuests, mixed, nested, ordinary, touching};
 
 /// The arguments.
 #[derive(clap::Args)]
@@ -13,6 +13,7 @@ pub(in crate::cli) struct Args {
     /// MAXPHYADDR values of the guests, in bits
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     #[arg(default_value = "32,36,39,40,46,48,49,52")]
+    #[arg(default_value_if("nested", "true", "40,52"))]
     maxphyaddr: Vec<u8>,
     /// vCPUs of a guest with several
     #[arg(long, value_name = "N", default_value_t = 2)]
@@ -33,6 +34,10 @@ pub(in crate::cli) struct Args {
     /// Instead: guests that write to this GPA in 64-bit mode, in memory of its own
     #[arg(long, value_name = "GPA", value_parser = gpa, group = "instead")]
     touch: Option<u64>,
+    /// Instead: guests that are hypervisors, with nested page tables of 4 and of 5 levels, for
+    /// MAXPHYADDR 40 and 52 unless told otherwise
+    #[arg(long, group = "instead")]
+    pub(super) nested: bool,
     /// Load the vendor module (again) meanwhile, so that `hardware_setup` is seen
     #[arg(long)]
     pub(super) reload: bool,
@@ -67,6 +72,8 @@ impl Args {
             Box::new(RandomGuests::new(vcpus, seed))
         } else if let Some(gpa) = self.touch {
             Box::new(touching(gpa, &cpuids).into_iter())
+        } else if self.nested {
+            Box::new(nested(&cpuids).into_iter())
         } else if self.mixed.is_empty() {
             Box::new(ordinary(&cpuids, self.vcpus as usize).into_iter())
         } else {

@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
 
 pub(super) use self::args::Args;
-use self::module::Unloaded;
+use self::module::{Unloaded, require_nested};
 use self::outcome::Outcome;
 use super::Exit;
 use super::judge::Judge;
@@ -33,6 +33,9 @@ async fn check(args: Args) -> Result<Exit> {
     let mut judge = Judge::new(&args.output);
     if let Some(path) = &args.output_file {
         judge.record_to(path)?;
+    }
+    if args.nested {
+        require_nested()?;
     }
     let unloaded = if args.reload {
         Some(Unloaded::new()?)

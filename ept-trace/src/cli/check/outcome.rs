@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::analysis::{Judged, Summary};
 use crate::cli::Exit;
-use crate::guest::{Ended, Guest};
+use crate::guest::{Ended, Guest, Program};
 use crate::model::EventKind;
 
 /// So many guests that did not halt are told one by one, and the others counted.
@@ -24,6 +24,8 @@ pub(super) struct Outcome {
     may_be_refused: bool,
     /// How many guests KVM refused so, and why the first.
     refused: Option<(u64, String)>,
+    /// How many guests are for something that KVM does not offer.
+    not_offered: u64,
     /// Whether the vendor module was seen to set itself up.
     pub(super) set_up: bool,
 }
@@ -48,7 +50,16 @@ impl Outcome {
     /// Takes in how a guest ended.
     pub(super) fn ended(&mut self, guest: &Guest, ended: Ended) {
         match ended {
-            Ended::Halted => self.driven.extend(guest.maxphyaddrs()),
+            Ended::Halted => {
+                self.driven.extend(guest.maxphyaddrs());
+                if let Program::Nested(_) = guest.program {
+                    eprintln!("ept-trace: the guest with {guest}: L2 ran to its end");
+                }
+            }
+            Ended::NotOffered(what) => {
+                self.not_offered += 1;
+                eprintln!("ept-trace: the guest with {guest} is not offered: {what}");
+            }
             Ended::Refused(why) if self.may_be_refused => {
                 self.refused.get_or_insert((0, why)).0 += 1;
             }
@@ -79,6 +90,7 @@ impl Outcome {
         match Exit::of(summary) {
             Exit::Mismatch => Exit::Mismatch,
             _ if self.failed > 0 => Exit::Failure,
+            Exit::Clean if self.driven.is_empty() && self.not_offered > 0 => Exit::CannotRun,
             Exit::Clean if !unseen.is_empty() || self.driven.is_empty() => Exit::Incomplete,
             exit => exit,
         }
