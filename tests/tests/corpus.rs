@@ -160,16 +160,12 @@ fn capability_bit_7_flipped_is_ept104_and_ept106() {
 }
 
 #[test]
-fn other_host_paging_is_ept104_where_npt_has_the_hosts_levels() {
+fn other_host_paging_is_ept104_for_npt_has_the_hosts_levels() {
     for cell in Cell::all().filter(|cell| cell.cpu.starts_with("svm")) {
         let events = with_facts(cell, |facts| {
             facts.hardware.host_la57 = facts.hardware.host_la57.map(|la57| !la57);
         });
-        let expected = match cell.kernel {
-            "5.10" => BTreeSet::new(),
-            _ => BTreeSet::from(["EPT104"]),
-        };
-        assert_eq!(mismatched(&judge(events)), expected, "{cell:?}");
+        assert_eq!(mismatched(&judge(events)), BTreeSet::from(["EPT104"]), "{cell:?}");
     }
 }
 

@@ -15,9 +15,12 @@ pub struct Report {
     pub hardware_setups: Vec<String>,
     /// Every decision.
     pub decisions: Vec<Decision>,
+    /// The levels of the tables that an L1 had for its L2.
+    pub nested_levels: BTreeSet<u8>,
     /// The counts at the end.
     pub summary: Option<Summary>,
-    /// All that was not ok, was lost or went unseen, a line each.
+    /// All that was wrong or undetermined, was lost or went unseen, a line each. What is advisory
+    /// is legal.
     pub faults: Vec<String>,
 }
 
@@ -84,6 +87,7 @@ enum Line {
         verdict: String,
     },
     Decision(Decision),
+    ShadowMmu(ShadowMmu),
     Finding {
         rule: String,
         verdict: String,
@@ -99,6 +103,24 @@ enum Line {
     Summary(Summary),
     #[serde(other)]
     Other,
+}
+
+/// The MMU for L2.
+#[derive(Deserialize)]
+struct ShadowMmu {
+    eptp12: Option<String>,
+    l1_cr4: Option<String>,
+}
+
+impl ShadowMmu {
+    /// The levels of L1's own table: the walk length of EPTP12, or L1's paging for NPT.
+    fn levels_of_l1(&self) -> Option<u8> {
+        let hex = |text: &String| u64::from_str_radix(text.strip_prefix("0x")?, 16).ok();
+        let four_or_five = |is_five| if is_five { 5 } else { 4 };
+        let ept = self.eptp12.as_ref().and_then(hex).map(|eptp| four_or_five(eptp >> 3 & 7 == 4));
+        let npt = || self.l1_cr4.as_ref().and_then(hex).map(|cr4| four_or_five(cr4 & 1 << 12 != 0));
+        ept.or_else(npt)
+    }
 }
 
 impl Behaviour {
@@ -147,8 +169,9 @@ impl Report {
                     self.facts = Some(facts);
                 }
             }
+            Line::ShadowMmu(mmu) => self.nested_levels.extend(mmu.levels_of_l1()),
             Line::Decision(decision) => {
-                if decision.verdict != "ok" {
+                if !is_fine(&decision.verdict) {
                     let Decision { maxphyaddr, root_level, verdict } = &decision;
                     let (bits, level) = (or_unknown(*maxphyaddr), or_unknown(*root_level));
                     self.faults
@@ -156,6 +179,7 @@ impl Report {
                 }
                 self.decisions.push(decision);
             }
+            Line::Finding { verdict, .. } if is_fine(&verdict) => {}
             Line::Finding { rule, verdict, message } => {
                 self.faults.push(format!("{rule} {verdict}: {message}"));
             }
@@ -188,6 +212,11 @@ impl Summary {
         let lost = (self.lost > 0).then(|| format!("{} records are lost", self.lost));
         lost.into_iter().chain(self.hooks.iter().filter_map(HookCounts::fault)).collect()
     }
+}
+
+/// An advisory is legal, and may be what the kernel at hand calls for.
+fn is_fine(verdict: &str) -> bool {
+    matches!(verdict, "ok" | "advisory")
 }
 
 fn or_unknown<T: ToString>(value: Option<T>) -> String {
@@ -246,6 +275,23 @@ mod tests {
         assert_eq!(faults(&[&summary(2, 1, 0)]), ["1 calls of h were not seen"]);
         let gap = r#"{"type":"gap","time_ns":1,"reason":"rmmod"}"#;
         assert_eq!(faults(&[gap]), ["a gap: rmmod"]);
+    }
+
+    #[test]
+    fn what_is_advisory_is_no_fault() {
+        let advisory = DECISION.replace("\"ok\"", "\"advisory\"");
+        let finding = r#"{"type":"finding","rule":"EPT120","verdict":"advisory","message":"x"}"#;
+        assert_eq!(faults(&[&advisory, finding]), Vec::<String>::new());
+    }
+
+    #[test]
+    fn levels_of_an_l1_are_those_of_its_table() {
+        let line = |member: &str| format!(r#"{{"type":"shadow_mmu",{member}}}"#);
+        let lines = [r#""eptp12":"0x5e""#, r#""eptp12":"0x66""#, r#""l1_cr4":"0x1020""#].map(line);
+        for (line, level) in lines.iter().zip([4, 5, 5]) {
+            let report = Report::parse(line).unwrap_or_default();
+            assert_eq!(report.nested_levels, BTreeSet::from([level]), "{line}");
+        }
     }
 
     #[test]

@@ -25,20 +25,24 @@ pub struct Args {
 const COMMAND: [&str; 3] = [
     "sh",
     "-c",
-    "ept-trace check -j --reload --maxphyaddr 36,48,49,52 -o /out/events.jsonl >/out/check.jsonl",
+    "ept-trace check -j --reload --maxphyaddr 36,48,49,52 -o /out/events.jsonl >/out/check.jsonl && \
+     ept-trace check -j --nested --maxphyaddr 52 -o /out/nested.jsonl >/out/check-nested.jsonl",
 ];
 
+/// The cells whose nested guests are kept, one for EPT and one for NPT.
+const KEEP_NESTED: [&str; 2] = ["svm-6.12", "vmx5-6.12"];
+
 const HEAD: &str = "\
-| CPU | Kernel | Decision | Decisions | Root level: MAXPHYADDR | Hooks that fired | hardware_setup | Seconds |
-|---|---|---|---|---|---|---|---|
+| CPU | Kernel | Decision | Decisions | Root level: MAXPHYADDR | Levels of an L1's table | Hooks that fired | hardware_setup | Seconds |
+|---|---|---|---|---|---|---|---|---|
 ";
 
 /// A cell that was checked and found right.
 struct Checked {
     /// The table's row.
     row: String,
-    /// The corpus' file, and what goes there.
-    corpus: (PathBuf, String),
+    /// The corpus' files, and what goes there.
+    corpus: Vec<(PathBuf, String)>,
 }
 
 /// Runs all cells; writes corpus and table if every one of them is right.
@@ -88,15 +92,23 @@ fn check(cell: &Cell, outcome: &Outcome, out: &Path) -> Result<Checked> {
     if !outcome.release.starts_with(&format!("{kernel}.")) {
         bail!("the kernel is {}, and not {kernel}", outcome.release);
     }
-    let report = Report::parse(&read("check.jsonl")?)?;
-    if !report.faults.is_empty() {
-        bail!("{}", report.faults.join("; "));
+    let parse = |file: &str| -> Result<Report> {
+        let report = Report::parse(&read(file)?)?;
+        if !report.faults.is_empty() {
+            bail!("{file}: {}", report.faults.join("; "));
+        }
+        Ok(report)
+    };
+    let (report, nested) = (parse("check.jsonl")?, parse("check-nested.jsonl")?);
+    let in_corpus = |file: String| command::repository().join("tests/corpus").join(file);
+    let mut corpus = vec![(in_corpus(format!("{name}.jsonl")), read("events.jsonl")?)];
+    if KEEP_NESTED.contains(&name.as_str()) {
+        corpus.push((in_corpus(format!("nested-{name}.jsonl")), read("nested.jsonl")?));
     }
-    let corpus = command::repository().join("tests/corpus").join(format!("{name}.jsonl"));
-    Ok(Checked { row: table_row(cell, outcome, &report)?, corpus: (corpus, read("events.jsonl")?) })
+    Ok(Checked { row: table_row(cell, outcome, &report, &nested)?, corpus })
 }
 
-fn table_row(cell: &Cell, outcome: &Outcome, report: &Report) -> Result<String> {
+fn table_row(cell: &Cell, outcome: &Outcome, report: &Report, nested: &Report) -> Result<String> {
     let facts = report.facts.as_ref().context("no facts of a loaded KVM were seen")?;
     let summary = report.summary.as_ref().context("the run has no summary")?;
     if report.hardware_setups.is_empty() {
@@ -108,7 +120,8 @@ fn table_row(cell: &Cell, outcome: &Outcome, report: &Report) -> Result<String> 
         facts.behaviour.era().to_string(),
         summary.decisions.to_string(),
         levels(report),
-        hooks(summary),
+        nested.nested_levels.iter().map(u8::to_string).collect::<Vec<_>>().join(", "),
+        hooks(summary, nested.summary.as_ref()),
         format!("`{}`", report.hardware_setups.join("`, `")),
         format!("{:.0}", outcome.total_time.as_secs_f64()),
     ];
@@ -124,13 +137,14 @@ fn levels(report: &Report) -> String {
     report.by_level().into_iter().map(level).collect::<Vec<_>>().join("; ")
 }
 
-/// The hooks that fired; `hardware_setup` has a column of its own.
-fn hooks(summary: &Summary) -> String {
-    let fired = summary.hooks.iter().filter(|hook| hook.fired > 0);
+/// The hooks that fired in either run; `hardware_setup` has a column of its own.
+fn hooks(summary: &Summary, nested: Option<&Summary>) -> String {
+    let runs = [Some(summary), nested].into_iter().flatten();
+    let fired = runs.flat_map(|run| &run.hooks).filter(|hook| hook.fired > 0);
     let names =
         fired.map(|hook| hook.hook.as_str()).filter(|name| !name.contains("hardware_setup"));
-    let names: Vec<String> = names.map(|name| format!("`{name}`")).collect();
-    names.join(", ")
+    let names: BTreeSet<String> = names.map(|name| format!("`{name}`")).collect();
+    Vec::from_iter(names).join(", ")
 }
 
 fn write(checked: &[Checked]) -> Result<()> {
@@ -138,7 +152,7 @@ fn write(checked: &[Checked]) -> Result<()> {
     // First what can still be refused.
     let document =
         document::renewed("docs/kernels.md", "Kernels", "cells", &format!("{HEAD}{table}"))?;
-    let files = checked.iter().map(|cell| &cell.corpus);
+    let files = checked.iter().flat_map(|cell| &cell.corpus);
     for (path, text) in files.chain([&document]) {
         let cannot = || format!("cannot write {}", path.display());
         fs::create_dir_all(path.parent().unwrap_or(path)).with_context(cannot)?;
@@ -173,6 +187,6 @@ mod tests {
         let text = [line(52, 5), line(36, 4), line(48, 4), summary].join("\n");
         let report = Report::parse(&text).unwrap_or_default();
         assert_eq!(levels(&report), "4: 36 48; 5: 52");
-        assert_eq!(report.summary.as_ref().map(hooks), Some("`kvm_init_mmu`".to_owned()));
+        assert_eq!(report.summary.as_ref().map(|run| hooks(run, None)), Some("`kvm_init_mmu`".to_owned()));
     }
 }

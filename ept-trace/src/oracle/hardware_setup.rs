@@ -45,8 +45,9 @@ pub fn ept_huge_page_level(capability: u64) -> u8 {
 /// `(tdp_root_level, max_tdp_level)` that the vendor should have handed to kvm.
 ///
 /// VMX: nothing forced, and the maximum from bit 7 of the capability (`vmx_get_max_ept_level`).
-/// SVM: NPT has as many levels as the host's own paging; from 5.15 that is forced
-/// (`svm_hardware_setup`, 746700d21fd5), before it is 4 always (`get_max_npt_level`).
+/// SVM: NPT has as many levels as the host's own paging. From 5.15 that is forced
+/// (`svm_hardware_setup`, 746700d21fd5); before, `get_max_npt_level` gives 4 always, which is wrong
+/// on a host with 5 (03ca4589fabc keeps kvm_amd from loading there).
 pub fn expected_levels(
     vendor: &Vendor,
     behaviour: &Behaviour,
@@ -60,7 +61,7 @@ pub fn expected_levels(
             (level, level)
         }),
         Vendor::Svm if behaviour.has_max_tdp_level => {
-            Fact::known((0, 4), "get_max_npt_level of this kernel")
+            hardware.host_la57.map(|la57| (0, if la57 { 5 } else { 4 }))
         }
         Vendor::Svm => Fact::unknown("how this kernel sets up NPT levels is not known"),
         Vendor::Other(module) => Fact::unknown(format!("what {module} should set up is not known")),
