@@ -1,5 +1,8 @@
 //! What the integration tests share: the cells of the lab, and running the product.
 
+#[cfg(feature = "lab")]
+pub mod lab;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

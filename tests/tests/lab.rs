@@ -2,58 +2,11 @@
 #![cfg(feature = "lab")]
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use ept_trace::model::{EventKind, Verdict};
 use serde_json::Value;
+use tests::lab::{json_lines, lab, xtask};
 use tests::{Cell, judge, observations};
-
-/// A run in the lab.
-struct Run {
-    code: Option<i32>,
-    output: String,
-    /// What the command left in /out.
-    out: PathBuf,
-}
-
-impl Drop for Run {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.out);
-    }
-}
-
-/// Boots a cell and runs a script in it.
-fn lab(test: &str, cell: Cell, script: &str) -> Run {
-    let out = std::env::temp_dir().join(format!("ept-trace-{test}-{}", std::process::id()));
-    let mut command = xtask();
-    let output = command
-        .args(["lab", "--cpu", cell.cpu, "--kernel", cell.kernel, "--out"])
-        .arg(&out)
-        .args(["--", "sh", "-c", script])
-        .output()
-        .expect("xtask can be started");
-    Run { code: output.status.code(), output: tests::text(&output), out }
-}
-
-/// `cargo xtask`, without cargo where the tests were started by it.
-fn xtask() -> Command {
-    let mut command = if let Some(xtask) = std::env::var_os("EPT_TRACE_XTASK") {
-        Command::new(xtask)
-    } else {
-        let mut cargo = Command::new("cargo");
-        cargo.args(["run", "--quiet", "--package", "xtask", "--"]);
-        cargo
-    };
-    command.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."));
-    command
-}
-
-fn json_lines(path: &Path) -> Vec<Value> {
-    let text = fs::read_to_string(path).unwrap_or_else(|err| panic!("{}: {err}", path.display()));
-    let parse = |line| serde_json::from_str(line).unwrap_or_else(|err| panic!("{err}: {line}"));
-    text.lines().map(parse).collect()
-}
 
 /// All guests in a cell, its vendor module loaded under our eyes.
 fn check_cell(cpu: &'static str, kernel: &'static str) {

@@ -7,10 +7,12 @@ mod memory;
 mod nested;
 mod plan;
 mod random;
+mod runner;
 mod touch;
 mod vm;
 
 pub use cpuid::{Cpuid, Highest};
 pub use plan::{Guest, Program, mixed, nested, ordinary, touching};
 pub use random::RandomGuests;
-pub use vm::{Ended, run};
+pub use runner::Runner;
+pub use vm::Ended;

@@ -25,7 +25,7 @@ pub enum Ended {
 /// # Errors
 ///
 /// If KVM refuses any step but a CPUID.
-pub fn run(kvm: &Kvm, guest: &Guest) -> Result<Ended> {
+pub(super) fn run(kvm: &Kvm, guest: &Guest) -> Result<Ended> {
     let done = match guest.program {
         Program::Halt => halt::run(kvm, guest),
         Program::Touch(gpa) => touch::run(kvm, guest, gpa),

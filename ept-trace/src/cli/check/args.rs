@@ -63,6 +63,11 @@ impl Args {
         self.random.is_some()
     }
 
+    /// Whether a guest that does not end says nothing about those that follow.
+    pub(super) fn may_hang(&self) -> bool {
+        self.touch.is_some()
+    }
+
     /// The guests asked for. The seed of random ones is told, so that they can be repeated.
     pub(super) fn guests(&self) -> Guests {
         let cpuids = self.cpuids(&self.maxphyaddr);

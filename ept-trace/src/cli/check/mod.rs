@@ -4,13 +4,10 @@ mod args;
 mod module;
 mod outcome;
 
-use std::sync::mpsc as blocking;
-use std::thread;
 use std::time::Duration;
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Result, anyhow};
 use kvm_ioctls::Kvm;
-use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
 
 pub(super) use self::args::Args;
@@ -18,7 +15,7 @@ use self::module::{Unloaded, require_nested};
 use self::outcome::Outcome;
 use super::Exit;
 use super::judge::Judge;
-use crate::guest::{Ended, Guest, run as run_guest};
+use crate::guest::{Ended, Guest, Runner};
 use crate::live::{CannotRun, Options, Session, preflight};
 
 /// Drives the guests and judges.
@@ -56,7 +53,8 @@ async fn check(args: Args) -> Result<Exit> {
     if let Some(unloaded) = unloaded {
         check.load(unloaded).await?;
     }
-    check.drive(args.guests(), Duration::from_secs(args.patience)).await?;
+    let patience = Duration::from_secs(args.patience);
+    check.drive(args.guests(), patience, args.may_hang()).await?;
     check.finish()
 }
 
@@ -90,39 +88,34 @@ impl Check {
         Ok(())
     }
 
-    /// Runs the guests one after another, and judges meanwhile.
+    /// Runs the guests one after another, and judges meanwhile. Unless it `goes_on`, the first that
+    /// does not end in time is the last: where KVM is broken, so would the others be.
     async fn drive(
         &mut self,
         guests: impl Iterator<Item = Guest>,
         patience: Duration,
+        goes_on: bool,
     ) -> Result<()> {
-        // On a thread of their own: a guest with broken page tables never comes back from KVM_RUN.
-        let kvm = open_kvm()?;
-        let (order, orders) = blocking::channel::<Guest>();
-        let (report, mut reports) = mpsc::unbounded_channel();
-        thread::spawn(move || {
-            orders.iter().all(|guest| report.send(run_guest(&kvm, &guest)).is_ok())
-        });
+        let mut runner = Runner::new(open_kvm()?)?;
         for guest in guests {
-            order.send(guest.clone())?;
+            runner.start(&guest)?;
             let deadline = Instant::now() + patience;
             let ended = loop {
                 tokio::select! {
                     judged = self.judge_next() => judged?,
-                    report = reports.recv() => break match report {
-                        Some(Ok(ended)) => ended,
-                        Some(Err(err)) => Ended::Otherwise(format!("{err:#}")),
-                        None => bail!("the guests' thread is gone"),
-                    },
-                    () = sleep_until(deadline) => {
-                        let how = format!("not within {} s", patience.as_secs());
-                        self.outcome.ended(&guest, Ended::Otherwise(how));
-                        // Its thread is lost, and with it those that should follow.
-                        return Ok(());
-                    }
+                    ended = runner.ended() => break Some(ended?),
+                    () = sleep_until(deadline) => break None,
                 }
             };
-            self.outcome.ended(&guest, ended);
+            if let Some(ended) = ended {
+                self.outcome.ended(&guest, ended);
+                continue;
+            }
+            let how = format!("not within {} s", patience.as_secs());
+            self.outcome.ended(&guest, Ended::Otherwise(how));
+            if !runner.interrupt().await || !goes_on {
+                break;
+            }
         }
         Ok(())
     }

@@ -81,6 +81,9 @@ impl Outcome {
         if let Some((count, why)) = &self.refused {
             eprintln!("ept-trace: {count} guests were skipped, the first because {why}");
         }
+        if self.driven.is_empty() && self.not_offered > 0 {
+            eprintln!("ept-trace: cannot run here: KVM offers none of it");
+        }
         let is_unseen = |bits: &&u8| !self.judged.contains(&u32::from(**bits));
         let unseen: Vec<_> = self.driven.iter().filter(is_unseen).map(u8::to_string).collect();
         if !unseen.is_empty() {

@@ -1,0 +1,95 @@
+//! Guests on a thread of their own: one with broken page tables never comes back from KVM_RUN.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::unix::thread::JoinHandleExt as _;
+use std::ptr;
+use std::sync::mpsc::{Sender, channel};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use kvm_ioctls::Kvm;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::time::timeout;
+
+use super::vm::run;
+use super::{Ended, Guest};
+
+/// What takes the thread out of KVM_RUN.
+const SIGNAL: libc::c_int = libc::SIGUSR1;
+/// How often it is sent: between two calls of KVM_RUN it is without effect.
+const AGAIN: Duration = Duration::from_millis(100);
+/// How often at the most.
+const TIMES: usize = 50;
+
+/// Runs guests, one at a time.
+pub struct Runner {
+    thread: JoinHandle<()>,
+    orders: Sender<Guest>,
+    reports: UnboundedReceiver<Result<Ended>>,
+}
+
+impl Runner {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    ///
+    /// If the signal cannot be caught.
+    pub fn new(kvm: Kvm) -> Result<Self> {
+        catch_signal().context("cannot catch SIGUSR1")?;
+        let (orders, guests) = channel::<Guest>();
+        let (report, reports) = unbounded_channel();
+        let thread = thread::spawn(move || {
+            guests.iter().all(|guest| report.send(run(&kvm, &guest)).is_ok());
+        });
+        Ok(Self { thread, orders, reports })
+    }
+
+    /// Begins to run a guest; [`ended`](Self::ended) tells its end.
+    ///
+    /// # Errors
+    ///
+    /// If the thread is gone.
+    pub fn start(&self, guest: &Guest) -> Result<()> {
+        self.orders.send(guest.clone()).context("the guests' thread is gone")
+    }
+
+    /// How the guest that was started ended.
+    ///
+    /// # Errors
+    ///
+    /// If the thread is gone.
+    pub async fn ended(&mut self) -> Result<Ended> {
+        match self.reports.recv().await {
+            Some(Ok(ended)) => Ok(ended),
+            Some(Err(err)) => Ok(Ended::Otherwise(format!("{err:#}"))),
+            None => bail!("the guests' thread is gone"),
+        }
+    }
+
+    /// Ends the guest that was started, if it has not ended by itself; whether it could be ended.
+    pub async fn interrupt(&mut self) -> bool {
+        for _ in 0..TIMES {
+            // SAFETY: the handle is there, so the thread was not joined and its id is its own.
+            unsafe { libc::pthread_kill(self.thread.as_pthread_t(), SIGNAL) };
+            if timeout(AGAIN, self.reports.recv()).await.is_ok() {
+                return true;
+            }
+        }
+        false
+    }
+}
+
+/// Has the signal do nothing but interrupt.
+fn catch_signal() -> io::Result<()> {
+    extern "C" fn nothing(_signal: libc::c_int) {}
+    // SAFETY: all zeros is a `sigaction` without flags, so that system calls are not restarted;
+    // the handler touches nothing.
+    let result = unsafe {
+        let mut action: libc::sigaction = MaybeUninit::zeroed().assume_init();
+        action.sa_sigaction = nothing as extern "C" fn(libc::c_int) as libc::sighandler_t;
+        libc::sigaction(SIGNAL, &raw const action, ptr::null_mut())
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}

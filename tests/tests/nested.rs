@@ -1,0 +1,138 @@
+//! The guests of `check` beyond the ordinary ones, in the lab: hypervisors, a GPA of choice, and
+//! CPUID at random.
+#![cfg(feature = "lab")]
+
+use std::fs;
+
+use serde_json::Value;
+use tests::Cell;
+use tests::lab::{Run, json_lines, lab};
+
+const SVM: Cell = Cell { cpu: "svm", kernel: "6.12" };
+const VMX5: Cell = Cell { cpu: "vmx5", kernel: "6.12" };
+
+/// Hypervisors in a cell, and every entry into an L2 as the kernel itself traces it.
+fn nested(test: &str, cell: Cell) -> Run {
+    let script = "
+        cd /sys/kernel/tracing; echo 1 > events/kvm/kvm_nested_vmenter/enable; cd /
+        ept-trace check -j --nested > /out/check.jsonl; code=$?
+        cat /sys/kernel/tracing/trace > /out/trace
+        exit $code
+    ";
+    let run = lab(test, cell, script);
+    assert_eq!(run.code, Some(0), "{}", run.output);
+    for maxphyaddr in [40, 52] {
+        for levels in [4, 5] {
+            let ended = format!(
+                "MAXPHYADDR {maxphyaddr}, 1 vCPU, L1 with nested page tables of {levels} levels: \
+                 L2 ran to its end"
+            );
+            assert!(run.output.contains(&ended), "{ended}: {}", run.output);
+        }
+    }
+    run
+}
+
+/// The decisions of a run, none of which may be a mismatch.
+fn decisions(run: &Run) -> Vec<Value> {
+    let lines = json_lines(&run.out.join("check.jsonl"));
+    let summary = lines.last().expect("a summary");
+    for count in ["mismatches", "undetermined", "lost"] {
+        assert_eq!(summary[count], 0, "{count}: {summary}");
+    }
+    let decisions: Vec<_> =
+        lines.iter().filter(|line| line["type"] == "decision").cloned().collect();
+    assert_eq!(summary["decisions"], decisions.len());
+    decisions
+}
+
+/// How many decisions were taken in this mode.
+fn in_mode(decisions: &[Value], mode: &str) -> usize {
+    decisions.iter().filter(|line| line["mode"] == mode).count()
+}
+
+/// The values of a field of the kernel's trace, which are hexadecimal.
+fn traced(run: &Run, field: &str) -> Vec<u64> {
+    let trace = fs::read_to_string(run.out.join("trace")).expect("a trace");
+    trace
+        .lines()
+        .filter(|line| line.contains("kvm_nested_vmenter:"))
+        .filter_map(|line| line.split_once(field))
+        .filter_map(|(_, rest)| rest.trim_start().split([' ', ',']).next())
+        .map(|value| u64::from_str_radix(value.trim_start_matches("0x"), 16).expect("hexadecimal"))
+        .collect()
+}
+
+#[test]
+fn l2_runs_under_ept_of_4_and_of_5_levels() {
+    let run = nested("nested-vmx5", VMX5);
+    let decisions = decisions(&run);
+    assert!(in_mode(&decisions, "nested") >= 4 * 2, "{decisions:?}");
+    // What KVM walked for L1: the EPTPs themselves.
+    let levels: Vec<_> =
+        traced(&run, "nested_eptp:").iter().map(|eptp| (eptp >> 3 & 7) + 1).collect();
+    assert!(levels.contains(&4) && levels.contains(&5), "{levels:?}");
+    assert!(levels.iter().all(|levels| (4..=5).contains(levels)), "{levels:?}");
+}
+
+#[test]
+fn l2_runs_under_npt_of_4_and_of_5_levels() {
+    let run = nested("nested-svm", SVM);
+    let decisions = decisions(&run);
+    assert!(in_mode(&decisions, "nested") >= 4 * 2, "{decisions:?}");
+    assert!(!traced(&run, "nested_cr3:").is_empty());
+}
+
+#[test]
+fn what_kvm_does_not_offer_an_l1_is_said_and_is_no_failure() {
+    let script = "
+        ept-trace check --nested --quiet; echo \"4 levels: $?\"
+        modprobe -r kvm_amd; modprobe kvm_amd nested=0
+        ept-trace check --nested --quiet; echo \"not nested: $?\"
+    ";
+    let run = lab("nested-la48", Cell { cpu: "svm-la48", kernel: "6.12" }, script);
+    let ended = "MAXPHYADDR 52, 1 vCPU, L1 with nested page tables of";
+    let four = format!("{ended} 4 levels: L2 ran to its end");
+    let five = format!("{ended} 5 levels is not offered: L1 would need paging of 5 levels (LA57)");
+    for said in [&four, &five, "4 levels: 0", "nested virtualization is off", "not nested: 4"] {
+        assert!(run.output.contains(said), "{said}: {}", run.output);
+    }
+}
+
+#[test]
+fn random_cpuid_is_driven_and_what_kvm_refuses_is_counted() {
+    let script = "
+        ept-trace check -j --random 2000 --seed 5 > /out/check.jsonl
+    ";
+    let run = lab("random", SVM, script);
+    assert_eq!(run.code, Some(0), "{}", run.output);
+    assert!(run.output.contains("--seed 5"), "{}", run.output);
+    assert!(run.output.contains("guests were skipped, the first because"), "{}", run.output);
+    let decisions = decisions(&run);
+    // At the least one for the creation of a vCPU, and one for its CPUID.
+    assert!(decisions.len() >= 4000, "{}", decisions.len());
+    let widths: std::collections::BTreeSet<_> =
+        decisions.iter().filter_map(|line| line["maxphyaddr"].as_u64()).collect();
+    assert!(widths.len() > 60, "{widths:?}");
+}
+
+#[test]
+fn a_gpa_of_choice_is_touched_or_kvm_says_why_not() {
+    let script = "
+        try() { ept-trace check --quiet \"$@\"; echo \"$*: $?\"; }
+        try --touch 0x7fffff8 --maxphyaddr 36,52
+        try --touch 0x10000000000000 --maxphyaddr 52
+        try --touch 0x8000000000000 --maxphyaddr 52
+        try --mixed 36,48,52 --guest-phys-bits 0
+    ";
+    let run = lab("touch", SVM, script);
+    for said in [
+        "--touch 0x7fffff8 --maxphyaddr 36,52: 0",
+        "--touch 0x10000000000000 --maxphyaddr 52: 2",
+        "touching GPA 0x8000000000000 did not halt: KVM_SET_USER_MEMORY_REGION",
+        "--touch 0x8000000000000 --maxphyaddr 52: 2",
+        "--mixed 36,48,52 --guest-phys-bits 0: 0",
+    ] {
+        assert!(run.output.contains(said), "{said}: {}", run.output);
+    }
+}
