@@ -204,6 +204,8 @@ impl Variable {
 pub struct Variables {
     /// By [`Variable`].
     pub address: [u64; Variable::COUNT],
+    /// What the variables were when the machine was read, and judged.
+    pub judged: Inputs,
     /// The function `kvm_tdp_page_fault`, which the TDP MMU has for its `page_fault`.
     pub tdp_page_fault: u64,
     /// The variable `vmemmap_base`: where the array of `struct page` begins.
@@ -226,6 +228,7 @@ impl Variables {
     /// Nothing is known.
     pub const UNKNOWN: Self = Self {
         address: [0; Variable::COUNT],
+        judged: Inputs { valid: 0, value: [0; Variable::COUNT] },
         tdp_page_fault: 0,
         vmemmap_base: 0,
         page_role: Field::ABSENT,
@@ -678,7 +681,7 @@ macro_rules! plain {
 plain! {
     Header = 24,
     Counters = 32,
-    Variables = 120,
+    Variables = 152,
     DecisionRecord = 192,
     ConfigureRecord = 56,
     SetupRecord = 24,

@@ -113,10 +113,10 @@ pub fn report_decision(hook: Hook, vcpu: u64, flags: u64, before: &MmuState) -> 
     read_inputs(&mut record.inputs);
     read_cpuid(vcpu, record);
     if plainly_right(record) {
-        if config().drop_right != 0 && !may_be_out_of_reach(record) {
-            return Outcome::Filtered;
-        }
-        emit(&EVENTS, record)
+        let is_dropped = config().drop_right != 0
+            && !may_be_out_of_reach(record)
+            && are_as_judged(&record.inputs);
+        if is_dropped { Outcome::Filtered } else { emit(&EVENTS, record) }
     } else {
         record.flags |= flag::SUSPECT;
         match emit(&URGENT, record) {
@@ -158,6 +158,23 @@ pub fn read_inputs(inputs: &mut Inputs) {
     read_variable(Variable::VmxCapabilityEpt);
     read_variable(Variable::NptEnabled);
     read_variable(Variable::EnableEptAdBits);
+}
+
+/// Whether the variables are still those that were judged when the machine was read.
+#[inline(always)]
+pub fn are_as_judged(inputs: &Inputs) -> bool {
+    let Some(variables) = VARIABLES.get(0) else { return false };
+    let judged = &variables.judged;
+    let mut index = 0;
+    while index < Variable::COUNT {
+        let is_read = inputs.valid & (1 << index) != 0;
+        let is_judged = judged.valid & (1 << index) != 0;
+        if is_read && !(is_judged && inputs.value[index] == judged.value[index]) {
+            return false;
+        }
+        index += 1;
+    }
+    true
 }
 
 /// Finds the leaves 0x80000000 and 0x80000008 among the entries that KVM holds for the vCPU.

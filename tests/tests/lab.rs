@@ -144,34 +144,6 @@ fn shadow_paging_is_judged_where_ept_is_off() {
 }
 
 #[test]
-fn a_module_that_is_loaded_again_is_judged_as_it_is_now() {
-    // Decisions that follow on the load at once must not be held against the module before.
-    let script = "
-        ept-trace watch -j -- sh -c '
-            drive() { ept-trace check --quiet --maxphyaddr 36,52 --vcpus 1; }
-            drive && modprobe -r kvm_intel && modprobe kvm_intel ept=0 && drive &&
-            modprobe -r kvm_intel && modprobe kvm_intel && drive' > /out/watch.jsonl
-    ";
-    let run = lab("reload", VMX5, script);
-    assert_eq!(run.code, Some(0), "{}", run.output);
-    let lines: Vec<Value> = fs::read_to_string(run.out.join("watch.jsonl"))
-        .expect("written")
-        .lines()
-        .filter_map(|line| serde_json::from_str(line).ok())
-        .collect();
-    let summary = lines.last().expect("a summary");
-    let counts = ["mismatches", "undetermined", "lost"].map(|name| summary[name].as_u64());
-    assert_eq!(counts, [Some(0); 3], "{summary}");
-    let mut modes: Vec<_> = lines.iter().filter_map(|line| line["mode"].as_str()).collect();
-    modes.dedup();
-    assert_eq!(modes, ["tdp", "soft", "tdp"]);
-    let seen = |what: &str| lines.iter().filter(|line| line["what"] == what).count();
-    assert_eq!(seen("kvm_configure_mmu"), 2);
-    // How fast a module comes back decides whether its hook was set in time.
-    assert!(seen("hardware_setup") <= 2);
-}
-
-#[test]
 fn nothing_stays_behind_after_a_kill() {
     // The first watcher is killed with its cleaner, so that the next one has to clean up.
     let script = "

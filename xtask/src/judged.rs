@@ -15,8 +15,6 @@ pub struct Report {
     pub hardware_setups: Vec<String>,
     /// Every decision.
     pub decisions: Vec<Decision>,
-    /// The levels of the tables that an L1 had for its L2.
-    pub nested_levels: BTreeSet<u8>,
     /// The counts at the end.
     pub summary: Option<Summary>,
     /// All that was wrong or undetermined, was lost or went unseen, a line each. What is advisory
@@ -87,7 +85,6 @@ enum Line {
         verdict: String,
     },
     Decision(Decision),
-    ShadowMmu(ShadowMmu),
     Finding {
         rule: String,
         verdict: String,
@@ -103,24 +100,6 @@ enum Line {
     Summary(Summary),
     #[serde(other)]
     Other,
-}
-
-/// The MMU for L2.
-#[derive(Deserialize)]
-struct ShadowMmu {
-    eptp12: Option<String>,
-    l1_cr4: Option<String>,
-}
-
-impl ShadowMmu {
-    /// The levels of L1's own table: the walk length of EPTP12, or L1's paging for NPT.
-    fn levels_of_l1(&self) -> Option<u8> {
-        let hex = |text: &String| u64::from_str_radix(text.strip_prefix("0x")?, 16).ok();
-        let four_or_five = |is_five| if is_five { 5 } else { 4 };
-        let ept = self.eptp12.as_ref().and_then(hex).map(|eptp| four_or_five(eptp >> 3 & 7 == 4));
-        let npt = || self.l1_cr4.as_ref().and_then(hex).map(|cr4| four_or_five(cr4 & 1 << 12 != 0));
-        ept.or_else(npt)
-    }
 }
 
 impl Behaviour {
@@ -169,7 +148,6 @@ impl Report {
                     self.facts = Some(facts);
                 }
             }
-            Line::ShadowMmu(mmu) => self.nested_levels.extend(mmu.levels_of_l1()),
             Line::Decision(decision) => {
                 if !is_fine(&decision.verdict) {
                     let Decision { maxphyaddr, root_level, verdict } = &decision;
@@ -282,16 +260,6 @@ mod tests {
         let advisory = DECISION.replace("\"ok\"", "\"advisory\"");
         let finding = r#"{"type":"finding","rule":"EPT120","verdict":"advisory","message":"x"}"#;
         assert_eq!(faults(&[&advisory, finding]), Vec::<String>::new());
-    }
-
-    #[test]
-    fn levels_of_an_l1_are_those_of_its_table() {
-        let line = |member: &str| format!(r#"{{"type":"shadow_mmu",{member}}}"#);
-        let lines = [r#""eptp12":"0x5e""#, r#""eptp12":"0x66""#, r#""l1_cr4":"0x1020""#].map(line);
-        for (line, level) in lines.iter().zip([4, 5, 5]) {
-            let report = Report::parse(line).unwrap_or_default();
-            assert_eq!(report.nested_levels, BTreeSet::from([level]), "{line}");
-        }
     }
 
     #[test]

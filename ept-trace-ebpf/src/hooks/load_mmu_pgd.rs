@@ -108,7 +108,7 @@ fn report(hook: Hook, call: &Arguments, written: u64) -> Outcome {
     read_page_role(record);
     vcpu::read_inputs(&mut record.inputs);
     if plainly_right(record) {
-        if config().drop_right != 0 {
+        if config().drop_right != 0 && vcpu::are_as_judged(&record.inputs) {
             return Outcome::Filtered;
         }
         return emit(&EVENTS, record);

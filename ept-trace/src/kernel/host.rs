@@ -4,7 +4,7 @@ use std::fs;
 use std::os::linux::fs::MetadataExt as _;
 
 use anyhow::Result;
-use ept_trace_common::abi::{ABSENT, Config, Field, Variable, Variables};
+use ept_trace_common::abi::{ABSENT, Config, Field, Inputs, Variable, Variables};
 use kvm_bindings::{Msrs, kvm_msr_entry};
 use kvm_ioctls::Kvm;
 
@@ -72,6 +72,7 @@ impl Host {
     pub fn variables(&self) -> Variables {
         let address = |module, name| self.symbols.address(module, name).unwrap_or(0);
         let mut variables = Variables {
+            judged: judged(&self.facts.kvm),
             tdp_page_fault: address("kvm", "kvm_tdp_page_fault"),
             vmemmap_base: address("", "vmemmap_base"),
             page_role: self.layout.modules.page_role,
@@ -117,6 +118,29 @@ impl Host {
     pub fn plan(&self, tracefs: &Tracefs, allow_kprobes: bool) -> AttachPlan {
         AttachPlan::new(self, tracefs, allow_kprobes)
     }
+}
+
+/// The variables as the facts have them.
+fn judged(kvm: &KvmState) -> Inputs {
+    let bit = |fact: &Fact<bool>| fact.value().map(u32::from);
+    let level = |fact: &Fact<u8>| fact.value().map(u32::from);
+    let mut inputs = Inputs::default();
+    for variable in Variable::ALL {
+        let value = match variable {
+            Variable::TdpEnabled => bit(&kvm.tdp_enabled),
+            Variable::MaxTdpLevel => level(&kvm.max_tdp_level),
+            Variable::TdpRootLevel => level(&kvm.tdp_root_level),
+            Variable::EnableEpt => bit(&kvm.enable_ept),
+            Variable::VmxCapabilityEpt => kvm.vmx_capability_ept.value(),
+            Variable::NptEnabled => bit(&kvm.npt_enabled),
+            Variable::EnableEptAdBits => bit(&kvm.enable_ept_ad_bits),
+        };
+        if let Some(value) = value {
+            inputs.valid |= 1 << variable as u32;
+            inputs.value[variable as usize] = value;
+        }
+    }
+    inputs
 }
 
 /// Module, symbol, and the module parameter that shows the same value.

@@ -28,9 +28,10 @@ pub const GDB: &str = "gdb";
 pub const INITRAMFS: &str = "initramfs";
 const ISO: &str = "boot.iso";
 
-/// For both: a watchdog would take the emulator's slowness for a lock-up.
-const KERNEL_OPTIONS: &str =
-    "console=ttyS0,115200 quiet panic=-1 nowatchdog mitigations=off tsc=unstable";
+/// For both: a watchdog would take the emulator's slowness for a lock-up, and the check of the timer
+/// for a broken one.
+const KERNEL_OPTIONS: &str = "console=ttyS0,115200 quiet panic=-1 nowatchdog no_timer_check \
+     mitigations=off tsc=unstable";
 
 /// Removes the largest files of a run, which an emulator needs no more once its guest is up. They
 /// stay where a guest does not come up, for then they may be why.
