@@ -1,9 +1,12 @@
 #!/bin/sh
-# poke SYMBOL WITHIN OLD NEW: has the host change, within so many bytes from the symbol on, the
+# poke SYMBOL WITHIN OLD NEW: has the machine change, within so many bytes from the symbol on, the
 # bytes OLD to NEW, both in hexadecimal, with .. for any byte (in NEW: for what is there).
 # Asks over ttyS1: RS nonce " poke " address within old new LF; one line comes back.
 . /lab.conf
-address=$(awk -v symbol="$1" '$3 == symbol { print $1; exit }' /proc/kallsyms)
+# KVM's own symbol, where others have the name too.
+address=$(awk -v symbol="$1" '
+    $3 == symbol && (!found || $4 ~ /^\[kvm/) { found = $1 }
+    END { print found }' /proc/kallsyms)
 if [ -z "$address" ]; then
     echo "poke: no symbol $1"
     exit 1

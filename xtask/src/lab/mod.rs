@@ -74,7 +74,7 @@ pub struct Args {
     /// CPUs of the guest, on QEMU
     #[arg(long, hide = true, default_value_t = 1)]
     smp: u32,
-    /// Let the command use `poke`, on QEMU
+    /// Let the command use `poke`
     #[arg(long, hide = true)]
     pokes: bool,
     /// Show every rule its fault: poke it into the running kernel, and see that it is found
@@ -101,6 +101,7 @@ pub fn main(args: &Args) -> Result<ExitCode> {
         command,
         product: if args.no_product { None } else { Some(product::build(&setup)?) },
         add: args.add.clone(),
+        files: Vec::new(),
         timeout: Duration::from_secs(args.timeout),
         load_kvm: !args.no_kvm,
         smp: args.smp,
