@@ -77,7 +77,7 @@ pub struct Args {
     /// Let the command use `poke`
     #[arg(long, hide = true)]
     pokes: bool,
-    /// Show every rule its fault: poke it into the running kernel, and see that it is found
+    /// Show every rule its faults, and see that each is found, and nothing else
     #[arg(long, conflicts_with_all = ["command", "out", "no_product", "no_kvm", "add"])]
     faults: bool,
     /// With --faults in every cell: renew the table in docs/rules.md

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Error, Result, anyhow};
 
 use super::Scenario;
 use super::fault::How;
@@ -37,30 +37,34 @@ fn scenarios(cell: &Cell) -> Vec<Scenario> {
 
 /// Boots `cell`; what came of the first of `scenarios`, at least of one.
 fn boot(setup: &Setup, cell: &Cell, scenarios: &[Scenario], options: &Options) -> Vec<Result<()>> {
-    let error = match run_all(setup, cell, scenarios, options) {
+    match run_all(setup, cell, scenarios, options) {
         Ok(output) => {
             let sections = sections(&output);
-            return (0..scenarios.len()).map(|at| judge::judge(scenarios, at, &sections)).collect();
+            (0..scenarios.len()).map(|at| judge::judge(scenarios, at, &sections)).collect()
         }
-        Err(error) => error,
-    };
-    let output = error.downcast_ref().map(|Unfinished { output, .. }| output.clone());
-    let Some(sections) = output.map(|output| sections(&output)).filter(|all| !all.is_empty())
-    else {
+        Err(end) => {
+            let output = end.downcast_ref().map(|Unfinished { output, .. }| sections(output));
+            cut_short(scenarios, &output.unwrap_or_default(), &end)
+        }
+    }
+}
+
+/// What came of those whose last run was over when the boot ended too early, and of the next.
+fn cut_short(scenarios: &[Scenario], sections: &Sections, end: &Error) -> Vec<Result<()>> {
+    let Some(last) = sections.keys().map(|(at, _)| *at).max() else {
         // Another boot would do no better.
-        let why = format!("{error:#}");
+        let why = format!("{end:#}");
         return scenarios.iter().map(|_| Err(anyhow!("{why}"))).collect();
     };
-    let is_over = |at: &usize| sections.get(&(*at, Part::After)).is_some_and(Section::is_over);
-    let over = (0..scenarios.len()).take_while(is_over);
-    let mut results: Vec<_> = over.map(|at| judge::judge(scenarios, at, &sections)).collect();
-    if results.len() < scenarios.len() {
-        let last = sections.iter().rfind(|((at, _), _)| *at == results.len());
-        let where_to = last.map_or_else(
-            || "before anything of it ran".to_owned(),
-            |((_, part), section)| format!("{}, which printed:\n{}", part.name(), section.text),
-        );
-        results.push(Err(error).with_context(|| format!("the cell ended {where_to}")));
+    let is_over = sections.get(&(last, Part::After)).is_some_and(Section::is_over);
+    let over = if is_over { last + 1 } else { last };
+    let mut results: Vec<_> = (0..over).map(|at| judge::judge(scenarios, at, sections)).collect();
+    if over < scenarios.len() {
+        let printed = sections.iter().filter(|((at, _), _)| *at == over);
+        let printed: Vec<String> = printed
+            .map(|((_, part), section)| format!("--- {} ---\n{}", part.name(), section.text))
+            .collect();
+        results.push(Err(anyhow!("{end:#}\n{}", printed.concat())));
     }
     results
 }
@@ -103,4 +107,38 @@ fn changed_modules(
         files.push((script::module_file(number), copy));
     }
     Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fault::{Fault, Seed, pokes};
+    use super::*;
+
+    static FAULT: Fault = Fault { rule: "EPT104", ..Fault::USUAL };
+    static SEED: Seed = pokes(&[], &[], &[]);
+
+    fn ended(output: &str) -> Vec<String> {
+        let scenarios = [Scenario { fault: &FAULT, seed: &SEED }; 3];
+        let results = cut_short(&scenarios, &sections(output.as_bytes()), &anyhow!("a crash"));
+        results.iter().map(|result| format!("{:?}", result.as_ref().err())).collect()
+    }
+
+    #[test]
+    fn the_fault_at_which_a_boot_ends_is_told_and_the_rest_is_left() {
+        let told = ended(
+            "faults: 0 before\nfaults: 0 taken back\nfaults: exit 0\n\
+             faults: 1 seeding\nfaults: 1 with the fault\nlast words\n",
+        );
+        assert_eq!(told.len(), 2);
+        assert!(!told[0].contains("a crash"), "it was over: {}", told[0]);
+        assert!(told[1].contains("a crash") && told[1].contains("last words"), "{}", told[1]);
+        let told = ended("faults: 0 taken back\nfaults: exit 0\n");
+        assert!(told.len() == 2 && told[1].contains("a crash"), "{told:?}");
+    }
+
+    #[test]
+    fn a_boot_that_ran_nothing_fails_every_fault() {
+        let told = ended("");
+        assert!(told.len() == 3 && told.iter().all(|one| one.contains("a crash")), "{told:?}");
+    }
 }

@@ -1,6 +1,6 @@
 //! Whether a fault was found while it was there, and nothing else, and never else.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use serde_json::Value;
 
 use super::Scenario;
@@ -30,7 +30,7 @@ fn look(
     judge: impl Fn(&Section) -> Result<()>,
 ) -> Result<()> {
     let section = sections.get(&at).with_context(|| format!("nothing ran {name}"))?;
-    judge(section).with_context(|| format!("{name}, which printed:\n{}", section.text))
+    judge(section).map_err(|why| anyhow!("{name}: {why:#}\nit printed:\n{}", section.text))
 }
 
 /// The rule has judged, all verdicts are ok, and so is the exit code.

@@ -35,12 +35,59 @@ fn offset(elf: &[u8], name: &str) -> Result<usize> {
 
 #[cfg(test)]
 mod tests {
+    use object::write;
+    use object::{Architecture, BinaryFormat, Endianness, SymbolFlags, SymbolKind, SymbolScope};
+
     use super::*;
 
+    const CODE: [u8; 9] = [0xb9, 3, 0x90, 0xb9, 3, 0xc3, 0xb9, 4, 0xc3];
+
+    /// A module with `first` at the beginning of [`CODE`], and `second` 3 bytes on.
+    fn elf() -> Vec<u8> {
+        let mut file =
+            write::Object::new(BinaryFormat::Elf, Architecture::X86_64, Endianness::Little);
+        let section = file.section_id(write::StandardSection::Text);
+        file.append_section_data(section, &CODE, 16);
+        for (name, value) in [("first", 0), ("second", 3)] {
+            file.add_symbol(write::Symbol {
+                name: name.into(),
+                value,
+                size: 0,
+                kind: SymbolKind::Text,
+                scope: SymbolScope::Linkage,
+                weak: false,
+                section: write::SymbolSection::Section(section),
+                flags: SymbolFlags::None,
+            });
+        }
+        file.write().unwrap_or_default()
+    }
+
+    fn change(symbol: &'static str, within: u32, old: &'static str, new: &'static str) -> Change {
+        Change { symbol, within, old, new }
+    }
+
     #[test]
-    fn what_is_no_module_is_refused() {
-        let change = Change { symbol: "x", within: 1, old: "00", new: "01" };
-        assert!(changed(b"\x7fELF", &[change]).is_err());
-        assert_eq!(changed(b"any", &[]).ok().as_deref(), Some(b"any".as_slice()));
+    fn the_place_after_the_symbol_is_changed() {
+        let before = elf();
+        let after = changed(&before, &[change("second", 3, "b903", "b902")]).unwrap_or_default();
+        let differ: Vec<usize> =
+            (0..before.len()).filter(|at| before.get(*at) != after.get(*at)).collect();
+        let code = before.windows(CODE.len()).position(|window| window == CODE);
+        assert_eq!(differ.first().copied(), code.map(|code| code + 4));
+        assert_eq!((differ.len(), after.len()), (1, before.len()));
+    }
+
+    #[test]
+    fn what_is_not_in_one_place_is_refused() {
+        for change in [
+            change("first", 9, "b903", "b902"),
+            change("first", 9, "b905", "b902"),
+            change("first", 1, "b903", "b902"),
+            change("third", 9, "b903", "b902"),
+        ] {
+            assert!(changed(&elf(), &[change]).is_err());
+        }
+        assert!(changed(b"\x7fELF", &[change("first", 1, "00", "01")]).is_err());
     }
 }

@@ -23,15 +23,17 @@ const ALL: &[&str] = &[];
 const DEBIANS: &[&str] = &["5.10", "6.1", "6.12", "7.2"];
 /// Those with `tdp_root_level`.
 const FORCING: &[&str] = &["6.1", "6.12", "7.2"];
+/// Those whose `hardware_setup` is called `vmx_hardware_setup`.
+const RENAMED: &[&str] = &["6.12", "7.2"];
 
 /// Changes in `kvm_init_mmu`.
 const fn kvm_init_mmu(old: &'static str, new: &'static str) -> Change {
     change("kvm_init_mmu", 1024, old, new)
 }
 
-/// The capability of Bochs' two CPUs, as the evidence has it.
-const VMX_CAPABILITY: &str = "0x6334141";
-const VMX5_CAPABILITY: &str = "0x63341c1";
+/// MSR 0x48c of Bochs' two CPUs.
+const VMX_CAPABILITY: &str = "0xf0106734141";
+const VMX5_CAPABILITY: &str = "0xf01067341c1";
 
 /// All faults.
 pub static FAULTS: &[Fault] = &[
@@ -73,12 +75,14 @@ pub static FAULTS: &[Fault] = &[
                 VMX5,
                 FORCING,
                 &[kvm_init_mmu("83f9050f84........83e10f", "83f9050f85........83e10f")],
-            ),
+            )
+            .with(["5", "36"]),
             pokes(
                 VMX5,
                 &["5.10"],
                 &[kvm_init_mmu("83f9050f84........89ce", "83f9050f85........89ce")],
-            ),
+            )
+            .with(["5", "36"]),
         ],
         ..Fault::USUAL
     },
@@ -132,9 +136,9 @@ pub static FAULTS: &[Fault] = &[
         what: "`vmx_capability.ept` has lost bit 8, uncacheable EPT tables",
         seeds: &[
             pokes(VMX, ALL, &[change("vmx_capability", 2, "..41", "..40")])
-                .with(["0x6334041", VMX_CAPABILITY]),
+                .with(["0x6734041", VMX_CAPABILITY]),
             pokes(VMX5, ALL, &[change("vmx_capability", 2, "..41", "..40")])
-                .with(["0x63340c1", VMX5_CAPABILITY]),
+                .with(["0x67340c1", VMX5_CAPABILITY]),
         ],
         left_out: &[out(ANY_SVM, ALL, NO_CAPABILITY)],
         ..Fault::USUAL
@@ -148,8 +152,8 @@ pub static FAULTS: &[Fault] = &[
             module(VMX5, &["5.10"], "kvm_intel", LARGEST_PAGE_5_10).with(["2", VMX5_CAPABILITY]),
             module(VMX, &["6.1"], "kvm_intel", LARGEST_PAGE_6_1).with(["2", VMX_CAPABILITY]),
             module(VMX5, &["6.1"], "kvm_intel", LARGEST_PAGE_6_1).with(["2", VMX5_CAPABILITY]),
-            module(VMX, ALL, "kvm_intel", LARGEST_PAGE).with(["2", VMX_CAPABILITY]),
-            module(VMX5, ALL, "kvm_intel", LARGEST_PAGE).with(["2", VMX5_CAPABILITY]),
+            module(VMX, RENAMED, "kvm_intel", LARGEST_PAGE).with(["2", VMX_CAPABILITY]),
+            module(VMX5, RENAMED, "kvm_intel", LARGEST_PAGE).with(["2", VMX5_CAPABILITY]),
         ],
         left_out: &[out(ANY_SVM, ALL, NO_CAPABILITY)],
         ..Fault::USUAL
