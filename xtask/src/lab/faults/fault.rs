@@ -59,7 +59,6 @@ pub enum How {
     /// The file of this module is changed. `check` must load it: `--reload`.
     Module(&'static str, &'static [Change]),
     /// `check` has these arguments instead.
-    #[expect(dead_code, reason = "for the rules that judge guests")]
     Guest(&'static str),
 }
 
@@ -143,6 +142,16 @@ pub const fn module(
     changes: &'static [Change],
 ) -> Seed {
     Seed { cells: Cells { cpus, kernels }, how: How::Module(name, changes), values: None }
+}
+
+/// Other guests, by the arguments of `check`.
+#[cfg_attr(not(test), expect(dead_code, reason = "for the rules that judge what guests do"))]
+pub const fn guest(
+    cpus: &'static [Cpu],
+    kernels: &'static [&'static str],
+    check: &'static str,
+) -> Seed {
+    Seed { cells: Cells { cpus, kernels }, how: How::Guest(check), values: None }
 }
 
 impl Seed {

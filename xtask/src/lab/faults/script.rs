@@ -152,11 +152,12 @@ fn beginning(own: &str) -> Option<(usize, Part)> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fault::{Fault, Seed, change, module, pokes};
+    use super::super::fault::{Fault, Seed, change, guest, module, pokes};
     use super::*;
 
     static POKED: Seed = pokes(&[], &[], &[change("x", 2, "0a", "0b"), change("y", 1, "01", "..")]);
     static LOADED: Seed = module(&[], &[], "kvm_intel", &[]);
+    static OTHER: Seed = guest(&[], &[], "-c");
     static A: Fault = Fault { rule: "EPT101", check: "-a", ..Fault::USUAL };
     static B: Fault = Fault { rule: "EPT107", check: "-b", ..Fault::USUAL };
 
@@ -169,6 +170,14 @@ mod tests {
         let place = "/lib/modules/$(uname -r)/kvm_intel.ko";
         assert_eq!(there, format!("mount --bind /add/faulty-3.ko {place}"));
         assert_eq!(back, format!("umount {place}"));
+    }
+
+    #[test]
+    fn other_guests_are_a_fault_too() {
+        let script = script(&[Scenario { fault: &A, seed: &OTHER }]);
+        let runs: Vec<&str> =
+            script.lines().filter_map(|line| line.strip_prefix(CHECK)?.split(' ').nth(1)).collect();
+        assert_eq!(runs, ["-a", "-c", "-a"]);
     }
 
     #[test]
