@@ -170,15 +170,20 @@ pub static FAULTS: &[Fault] = &[
                 &["5.10"],
                 &[kvm_init_mmu("888b........c683........01", "888b........c683........00")],
             ),
+            // On SVM the TDP MMU would follow a null pointer, and the kernel would die.
+            pokes(ANY_SVM, &["7.2"], WITHOUT_TDP_MMU_7_2),
+            pokes(ANY_VMX, &["7.2"], DIRECT_7_2),
         ],
-        left_out: &[out(
-            ANY,
-            &["7.2"],
-            "the kernel itself dies of it when the guest is entered, and takes the command with it",
-        )],
         ..Fault::USUAL
     },
 ];
+
+/// Changes in `kvm_init_mmu`: `or $0x6080` twice, in %ecx and then in %ax.
+const DIRECT_ECX_7_2: Change = change("kvm_init_mmu", 1514, "81c980600000", "81c900600000");
+const DIRECT_AX_7_2: Change = change("kvm_init_mmu", 1514, "660d8060", "660d0060");
+const DIRECT_7_2: &[Change] = &[DIRECT_ECX_7_2, DIRECT_AX_7_2];
+const WITHOUT_TDP_MMU_7_2: &[Change] =
+    &[variable("tdp_mmu_enabled", "01", "00"), DIRECT_ECX_7_2, DIRECT_AX_7_2];
 
 const NO_CAPABILITY: &str = "NPT has no capability register";
 
