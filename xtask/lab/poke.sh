@@ -1,9 +1,18 @@
 #!/bin/sh
-# poke SYMBOL WITHIN OLD NEW: has the host change, within so many bytes from the symbol on, the
+# poke SYMBOL WITHIN OLD NEW: has the machine change, within so many bytes from the symbol on, the
 # bytes OLD to NEW, both in hexadecimal, with .. for any byte (in NEW: for what is there).
 # Asks over ttyS1: RS nonce " poke " address within old new LF; one line comes back.
 . /lab.conf
-address=$(awk -v symbol="$1" '$3 == symbol { print $1; exit }' /proc/kallsyms)
+# To read all symbols takes seconds on Bochs, so those of KVM's modules are kept while they stay.
+modules=$(grep '^kvm' /proc/modules)
+if [ "$modules" != "$(cat /tmp/poke.modules 2>/dev/null)" ]; then
+    grep '\[kvm' /proc/kallsyms >/tmp/poke.symbols
+    echo "$modules" >/tmp/poke.modules
+fi
+find='$3 == symbol { print $1; exit }'
+address=$(awk -v symbol="$1" "$find" /tmp/poke.symbols)
+# Where KVM is built in, or it is no symbol of KVM's.
+[ -n "$address" ] || address=$(awk -v symbol="$1" "$find" /proc/kallsyms)
 if [ -z "$address" ]; then
     echo "poke: no symbol $1"
     exit 1

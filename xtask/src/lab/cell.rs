@@ -43,6 +43,12 @@ impl Cpu {
         }
     }
 
+    /// Whether its emulator, Bochs, changes the kernel's memory by itself as the guest asks. QEMU
+    /// does so as we ask.
+    pub fn is_poked_by_itself(self) -> bool {
+        matches!(self, Self::Vmx | Self::Vmx5)
+    }
+
     /// Reads the option `--cpu`.
     pub fn parse(text: &str) -> Result<Vec<Self>> {
         if text == "all" {

@@ -20,9 +20,9 @@ pub const CONSOLE: &str = "console";
 pub const CHANNEL: &str = "channel";
 /// The emulator's own words.
 pub const LOG: &str = "emulator.log";
-/// The command's channel both ways, where the memory may be poked.
+/// The command's channel both ways, where we poke the memory.
 const PIPE: &str = "pipe";
-/// QEMU's GDB stub, where the memory may be poked.
+/// QEMU's GDB stub, by which we do.
 pub const GDB: &str = "gdb";
 /// The initramfs.
 pub const INITRAMFS: &str = "initramfs";
@@ -42,13 +42,13 @@ pub fn discard_images(dir: &Path) {
     }
 }
 
-/// What is asked of QEMU's machine; Bochs' is always the same.
+/// What is asked of a machine.
 #[derive(Debug, Clone, Copy)]
-pub struct Machine {
-    /// CPUs.
+pub struct Machine<'a> {
+    /// CPUs, on QEMU.
     pub smp: u32,
-    /// Whether its memory may be poked.
-    pub pokes: bool,
+    /// Where its memory may be poked: the nonce of the guest's requests.
+    pub pokes: Option<&'a str>,
 }
 
 /// A running emulator. Killed when dropped, and by the kernel should this process die.
@@ -64,14 +64,15 @@ impl Emulator {
         cpu: Cpu,
         bochs: Option<&Path>,
         image: &Path,
-        machine: Machine,
+        machine: Machine<'_>,
         dir: &Path,
     ) -> Result<Self> {
         let mut command = match (cpu, bochs) {
-            (Cpu::Vmx | Cpu::Vmx5, Some(bochs)) => self::bochs(cpu, bochs, image, dir)?,
+            (Cpu::Vmx | Cpu::Vmx5, Some(bochs)) => self::bochs(cpu, bochs, image, machine, dir)?,
             _ => qemu(cpu, image, machine),
         };
-        let answers = if machine.pokes { Some(answers(dir)?) } else { None };
+        let is_answered = machine.pokes.is_some() && !cpu.is_poked_by_itself();
+        let answers = if is_answered { Some(answers(dir)?) } else { None };
         let log = File::create(dir.join(LOG)).context("cannot write the emulator's log")?;
         let child = command
             .current_dir(dir)
@@ -110,7 +111,7 @@ fn mortal(program: &Path) -> Command {
     command
 }
 
-fn qemu(cpu: Cpu, image: &Path, machine: Machine) -> Command {
+fn qemu(cpu: Cpu, image: &Path, machine: Machine<'_>) -> Command {
     let la57 = if cpu == Cpu::Svm { "on" } else { "off" };
     let mut command = mortal(Path::new("qemu-system-x86_64"));
     command.args(["-accel", "tcg", "-m", "1024", "-nodefaults", "-no-reboot", "-display", "none"]);
@@ -118,7 +119,7 @@ fn qemu(cpu: Cpu, image: &Path, machine: Machine) -> Command {
     command.args(["-cpu", &format!("max,svm=on,la57={la57}")]);
     command.arg("-kernel").arg(image).args(["-initrd", INITRAMFS, "-append", KERNEL_OPTIONS]);
     command.args(["-serial", &format!("file:{CONSOLE}")]);
-    if machine.pokes {
+    if machine.pokes.is_some() {
         let channel = format!("pipe,id=channel,path={PIPE}");
         command.args(["-chardev", &channel, "-serial", "chardev:channel"]);
         command.args(["-gdb", &format!("unix:{GDB},server=on,wait=off")]);
@@ -141,7 +142,13 @@ fn answers(dir: &Path) -> Result<File> {
 }
 
 /// Bochs boots from a CD only, so it gets one with isolinux.
-fn bochs(cpu: Cpu, binary: &Path, image: &Path, dir: &Path) -> Result<Command> {
+fn bochs(
+    cpu: Cpu,
+    binary: &Path,
+    image: &Path,
+    machine: Machine<'_>,
+    dir: &Path,
+) -> Result<Command> {
     let iso = dir.join("iso");
     fs::create_dir(&iso)?;
     fs::copy(image, iso.join("vmlinuz"))
@@ -167,10 +174,12 @@ fn bochs(cpu: Cpu, binary: &Path, image: &Path, dir: &Path) -> Result<Command> {
     fs::write(dir.join("bochsrc"), bochsrc())?;
     let mut command = mortal(binary);
     command.args(["-q", "-f", "bochsrc"]);
-    if cpu == Cpu::Vmx5 {
-        command.env("EPT_TRACE_LAB_EPT5", "1");
-    } else {
-        command.env_remove("EPT_TRACE_LAB_EPT5");
+    let ept5 = (cpu == Cpu::Vmx5).then_some("1");
+    for (variable, value) in [("EPT_TRACE_LAB_EPT5", ept5), ("EPT_TRACE_LAB_POKE", machine.pokes)] {
+        match value {
+            Some(value) => command.env(variable, value),
+            None => command.env_remove(variable),
+        };
     }
     Ok(command)
 }

@@ -57,6 +57,9 @@ pub fn build(cell: &Cell, kernel: &Kernel, options: &Options, nonce: &str) -> Re
         let kind = if is_program { Kind::Program } else { Kind::File };
         archive.add(&format!("add/{}", name.to_string_lossy()), kind, &read(file)?)?;
     }
+    for (name, content) in &options.files {
+        archive.add(&format!("add/{name}"), Kind::File, content)?;
+    }
     archive.add("lab.conf", Kind::File, conf(cell, options, nonce).as_bytes())?;
     archive.add("cmd", Kind::File, script(&options.command).as_bytes())?;
     archive.finish()
@@ -66,7 +69,7 @@ fn read(file: &Path) -> Result<Vec<u8>> {
     fs::read(file).with_context(|| format!("cannot read {}", file.display()))
 }
 
-/// What the init script asks of its caller.
+/// What the guest's scripts ask of their caller.
 fn conf(cell: &Cell, options: &Options, nonce: &str) -> String {
     let kvm = if options.load_kvm { cell.cpu.module() } else { "" };
     format!("NONCE={nonce}\nMODULES='msr {kvm}'\n")

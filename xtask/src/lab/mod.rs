@@ -74,10 +74,10 @@ pub struct Args {
     /// CPUs of the guest, on QEMU
     #[arg(long, hide = true, default_value_t = 1)]
     smp: u32,
-    /// Let the command use `poke`, on QEMU
+    /// Let the command use `poke`
     #[arg(long, hide = true)]
     pokes: bool,
-    /// Show every rule its fault: poke it into the running kernel, and see that it is found
+    /// Show every rule its faults, and see that each is found, and nothing else
     #[arg(long, conflicts_with_all = ["command", "out", "no_product", "no_kvm", "add"])]
     faults: bool,
     /// With --faults in every cell: renew the table in docs/rules.md
@@ -101,6 +101,7 @@ pub fn main(args: &Args) -> Result<ExitCode> {
         command,
         product: if args.no_product { None } else { Some(product::build(&setup)?) },
         add: args.add.clone(),
+        files: Vec::new(),
         timeout: Duration::from_secs(args.timeout),
         load_kvm: !args.no_kvm,
         smp: args.smp,

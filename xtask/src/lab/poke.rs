@@ -1,7 +1,8 @@
 //! A poke: bytes in the memory of the running kernel that are changed from outside.
 //!
-//! The guest asks for it over the command's channel, at the moment that its command chooses, and
-//! waits for the answer; `lab/poke.sh` is the other end.
+//! On QEMU the guest asks for it over the command's channel, at the moment that its command chooses,
+//! and waits for the answer; `lab/poke.sh` is the other end. Bochs has a device that does the same
+//! (`lab/bochs-poke.patch`).
 
 use std::path::Path;
 use std::str::FromStr;
@@ -106,7 +107,7 @@ impl Poke {
     }
 
     /// Every place with the old bytes changed, and how many those were.
-    fn changed(&self, before: &[u8]) -> (Vec<u8>, usize) {
+    pub fn changed(&self, before: &[u8]) -> (Vec<u8>, usize) {
         let (mut bytes, mut places, mut at) = (before.to_vec(), 0, 0);
         while at < bytes.len() {
             if !self.old.is_at_the_start_of(&bytes[at..]) {

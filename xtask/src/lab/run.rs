@@ -1,7 +1,9 @@
 //! Boots one cell, follows it to its end, and says what came of it.
 
+use std::fmt;
 use std::fs;
 use std::io::{self, Write};
+use std::mem;
 use std::path::{Path, PathBuf};
 use std::process::{self, Command};
 use std::thread;
@@ -35,13 +37,15 @@ pub struct Options {
     pub product: Option<PathBuf>,
     /// Files to be found in the guest's `/add`.
     pub add: Vec<PathBuf>,
+    /// More of them, made for this run: name and content.
+    pub files: Vec<(String, Vec<u8>)>,
     /// How long all of it may take.
     pub timeout: Duration,
     /// Load KVM before the command.
     pub load_kvm: bool,
     /// CPUs of the guest, on QEMU.
     pub smp: u32,
-    /// Let the command poke the kernel's memory, on QEMU.
+    /// Let the command poke the kernel's memory.
     pub pokes: bool,
     /// Where the files of the guest's `/out` go.
     pub out: Option<PathBuf>,
@@ -56,6 +60,7 @@ impl Options {
             command: command.iter().map(|word| (*word).to_owned()).collect(),
             product: Some(product),
             add: Vec::new(),
+            files: Vec::new(),
             timeout: Duration::from_secs(DEFAULT_TIMEOUT),
             load_kvm: true,
             smp: 1,
@@ -83,8 +88,23 @@ pub struct Outcome {
     pub release: String,
 }
 
-/// Boots `cell` and runs the command in it. A kernel that crashes or hangs is an error, which
-/// names the directory that is kept for a closer look.
+/// A run that did not come to its end: what an error of [`run`] has as its context.
+#[derive(Debug)]
+pub struct Unfinished {
+    /// What the command printed up to then.
+    pub output: Vec<u8>,
+    /// The cell, and the directory that is kept for a closer look.
+    place: String,
+}
+
+impl fmt::Display for Unfinished {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "lab cell {}", self.place)
+    }
+}
+
+/// Boots `cell` and runs the command in it. A kernel that crashes or hangs is an error, with
+/// [`Unfinished`] as its context.
 pub fn run(cell: &Cell, options: &Options) -> Result<Outcome> {
     let setup = Setup::within_another_verb()?;
     let kernel = cell.kernel.ensure(&setup)?;
@@ -98,11 +118,16 @@ pub fn run(cell: &Cell, options: &Options) -> Result<Outcome> {
     fs::create_dir_all(&dir)
         .and_then(|()| fs::write(dir.join(emulator::INITRAMFS), initramfs))
         .with_context(|| format!("cannot write to {}", dir.display()))?;
-    let machine = Machine { smp: options.smp, pokes: options.pokes };
+    let pokes = options.pokes.then_some(nonce.as_str());
+    let machine = Machine { smp: options.smp, pokes };
     let emulator = Emulator::start(cell.cpu, bochs.as_deref(), &kernel.image, machine, &dir)?;
-    let outcome = Follower::new(emulator, &dir, &nonce, options)
-        .follow()
-        .with_context(|| format!("lab cell {} (see {})", cell.file_name(), dir.display()))?;
+    let mut follower = Follower::new(emulator, cell.cpu, &dir, &nonce, options);
+    let outcome = follower.follow().with_context(|| Unfinished {
+        output: mem::take(&mut follower.output),
+        place: format!("{} (see {})", cell.file_name(), dir.display()),
+    })?;
+    // The emulator ends before its files go.
+    drop(follower);
     let _ = fs::remove_dir_all(&dir);
     Ok(outcome)
 }
@@ -116,6 +141,7 @@ fn nonce() -> String {
 /// Follows a running cell.
 struct Follower<'a> {
     emulator: Emulator,
+    cpu: Cpu,
     options: &'a Options,
     started: Instant,
     console: Tail,
@@ -128,9 +154,10 @@ struct Follower<'a> {
 }
 
 impl<'a> Follower<'a> {
-    fn new(emulator: Emulator, dir: &'a Path, nonce: &str, options: &'a Options) -> Self {
+    fn new(emulator: Emulator, cpu: Cpu, dir: &'a Path, nonce: &str, options: &'a Options) -> Self {
         Self {
             emulator,
+            cpu,
             options,
             started: Instant::now(),
             console: Tail::new(dir.join(emulator::CONSOLE)),
@@ -143,7 +170,7 @@ impl<'a> Follower<'a> {
         }
     }
 
-    fn follow(mut self) -> Result<Outcome> {
+    fn follow(&mut self) -> Result<Outcome> {
         loop {
             // Before the files, so that nothing written before the end is missed.
             let ended = self.emulator.ended()?;
@@ -182,6 +209,7 @@ impl<'a> Follower<'a> {
                     }
                     self.output.extend(bytes);
                 }
+                Event::Poke(_) if self.cpu.is_poked_by_itself() => {}
                 Event::Poke(asked) => self.poke(&asked)?,
                 Event::End(code, files) => return Ok(Some((code, files))),
             }
@@ -198,9 +226,10 @@ impl<'a> Follower<'a> {
         })
     }
 
-    fn finished(self, exit_code: i32, files: &[u8]) -> Result<Outcome> {
+    fn finished(&mut self, exit_code: i32, files: &[u8]) -> Result<Outcome> {
         let total_time = self.started.elapsed();
-        let (boot_time, release) = self.begin.context("the command ended before it began")?;
+        let (boot_time, release) =
+            self.begin.take().context("the command ended before it began")?;
         let out_files = match &self.options.out {
             Some(dir) if !files.is_empty() => {
                 fs::create_dir_all(dir)
@@ -210,11 +239,11 @@ impl<'a> Follower<'a> {
             }
             _ => None,
         };
-        let output = self.output;
+        let output = mem::take(&mut self.output);
         Ok(Outcome { exit_code, output, out_files, boot_time, total_time, release })
     }
 
-    fn crashed(mut self, line: usize) -> Result<Outcome> {
+    fn crashed(&mut self, line: usize) -> Result<Outcome> {
         thread::sleep(LAST_WORDS);
         self.console_text.extend(self.console.read()?);
         self.read_channel()?;

@@ -1,6 +1,6 @@
-//! Bochs, an emulator with VMX, built from Debian's source with an edit of our own: EPT with
-//! five levels (`lab/bochs-ept5.patch`). One build serves both VMX rows of the lab, for the
-//! fifth level is switched by an environment variable.
+//! Bochs, an emulator with VMX, built from Debian's source with two edits of our own: EPT with
+//! five levels, and a device by which the guest has its kernel's memory changed. One build serves
+//! all, for both are switched on by environment variables.
 
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -15,11 +15,12 @@ use super::sources::Kind;
 use super::{Setup, packages};
 use crate::command;
 
-/// The suite whose Bochs the patch is for, and the version of it.
+/// The suite whose Bochs the patches are for, and the version of it.
 const SUITE: &str = "trixie";
 const VERSION: &str = "3.0";
 
-const PATCH: &str = include_str!("../../lab/bochs-ept5.patch");
+const PATCHES: [&str; 2] =
+    [include_str!("../../lab/bochs-ept5.patch"), include_str!("../../lab/bochs-poke.patch")];
 
 /// No display and no debugger: four times as fast as Debian's package, and needs no terminal.
 const CONFIGURE: [&str; 11] = [
@@ -69,7 +70,7 @@ pub fn ensure(setup: &Setup) -> Result<PathBuf> {
 /// Names a build by all that makes it.
 fn recipe_hash() -> u64 {
     let mut hasher = DefaultHasher::new();
-    (VERSION, PATCH, CONFIGURE).hash(&mut hasher);
+    (VERSION, PATCHES, CONFIGURE).hash(&mut hasher);
     hasher.finish()
 }
 
@@ -81,7 +82,7 @@ fn fetch_source(apt: &Path, tarball: &Path) -> Result<()> {
         bail!("the archive lists no source tarball");
     };
     if !uri.file.starts_with(&format!("bochs_{VERSION}+")) {
-        bail!("the archive has {}, and the patch is for {VERSION}", uri.file);
+        bail!("the archive has {}, and the patches are for {VERSION}", uri.file);
     }
     root.fetch(uri, tarball)
 }
@@ -93,8 +94,10 @@ fn build(tarball: &Path, tree: &Path) -> Result<()> {
         command
     };
     command::run(in_tree("tar").args(["--strip-components=1", "-xf"]).arg(tarball))?;
-    fs::write(tree.join("lab.patch"), PATCH)?;
-    command::run(in_tree("patch").args(["-p1", "--input=lab.patch"]))?;
+    for patch in PATCHES {
+        fs::write(tree.join("lab.patch"), patch)?;
+        command::run(in_tree("patch").args(["-p1", "--input=lab.patch"]))?;
+    }
     command::run(in_tree("./configure").args(CONFIGURE))?;
     let jobs = thread::available_parallelism().map_or(1, usize::from);
     command::run(in_tree("make").arg(format!("-j{jobs}")))?;

@@ -1,0 +1,162 @@
+//! Whether a fault was found while it was there, and nothing else, and never else.
+
+use anyhow::{Context, Result, anyhow, bail};
+use serde_json::Value;
+
+use super::Scenario;
+use super::fault::Verdict;
+use super::script::{self, Part, Section, Sections};
+use crate::judged::Report;
+
+/// Judges one of the scenarios that ran in one boot.
+pub fn judge(scenarios: &[Scenario], number: usize, sections: &Sections) -> Result<()> {
+    let scenario = &scenarios[number];
+    let is_silent = |section: &Section| silent(scenario.fault.rule, section);
+    look(sections, script::before(scenarios, number), "before", is_silent)?;
+    if !sections.contains_key(&(number, Part::Faulty)) {
+        let said = sections.get(&(number, Part::Seeding)).map_or("", |section| &section.text);
+        bail!("it could not be seeded:\n{said}");
+    }
+    let faulty = |section: &Section| found(scenario, section);
+    look(sections, (number, Part::Faulty), Part::Faulty.name(), faulty)?;
+    look(sections, (number, Part::After), Part::After.name(), is_silent)
+}
+
+/// Judges a section, and shows it where the judgement fails.
+fn look(
+    sections: &Sections,
+    at: (usize, Part),
+    name: &str,
+    judge: impl Fn(&Section) -> Result<()>,
+) -> Result<()> {
+    let section = sections.get(&at).with_context(|| format!("nothing ran {name}"))?;
+    judge(section).map_err(|why| anyhow!("{name}: {why:#}\nit printed:\n{}", section.text))
+}
+
+/// The rule has judged, all verdicts are ok, and so is the exit code.
+fn silent(rule: &str, section: &Section) -> Result<()> {
+    if section.code != Some(0) {
+        bail!("exit code {:?} and not 0", section.code);
+    }
+    let json: String = section.json().flat_map(|line| [line, "\n"]).collect();
+    let report = Report::parse(&json)?;
+    if !report.faults.is_empty() {
+        bail!("not silent: {}", report.faults.join("; "));
+    }
+    let has_judged = |line: &str| {
+        let line: Value = serde_json::from_str(line).unwrap_or_default();
+        line["rules"][rule] == "ok"
+    };
+    if !section.json().any(has_judged) {
+        bail!("{rule} has judged nothing");
+    }
+    Ok(())
+}
+
+/// The rule has found the fault and named both values, no other rule has found anything, and the
+/// exit code tells of it.
+fn found(scenario: &Scenario, section: &Section) -> Result<()> {
+    let Scenario { fault, seed } = scenario;
+    let (verdict, code) = match fault.verdict {
+        Verdict::Mismatch => ("mismatch", 1),
+        Verdict::Advisory => ("advisory", 0),
+    };
+    if section.code != Some(code) {
+        bail!("exit code {:?} and not {code}", section.code);
+    }
+    let mut has_found = false;
+    for line in section.json() {
+        let line: Value = serde_json::from_str(line)?;
+        if line["type"] != "finding" {
+            continue;
+        }
+        let rule = line["rule"].as_str().unwrap_or_default();
+        if rule == fault.rule && line["verdict"] == verdict {
+            let values = fault.values(seed);
+            if let Some(value) = values.iter().find(|value| !names(&line, value)) {
+                bail!("the evidence does not name {value}: {line}");
+            }
+            has_found = true;
+        } else if !fault.also.contains(&rule) || line["verdict"] == "undetermined" {
+            bail!("found what was not seeded: {line}");
+        }
+    }
+    if !has_found {
+        bail!("{} found nothing", fault.rule);
+    }
+    Ok(())
+}
+
+/// Whether a finding's evidence has `value`.
+fn names(finding: &Value, value: &str) -> bool {
+    let evidence = finding["evidence"].as_array();
+    evidence.is_some_and(|evidence| evidence.iter().any(|piece| piece["value"] == value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fault::{Fault, Seed, pokes};
+    use super::*;
+
+    const OK: &str = r#"{"type":"setup","what":"facts","verdict":"ok","rules":{"EPT104":"ok"}}"#;
+    const FOUND: &str = r#"{"type":"finding","rule":"EPT104","verdict":"mismatch","message":"x","evidence":[{"value":"4"},{"value":"5"}]}"#;
+
+    static SEED: Seed = pokes(&[], &[], &[]);
+    static FAULT: Fault =
+        Fault { rule: "EPT104", values: ["4", "5"], also: &["EPT105"], ..Fault::USUAL };
+    static ADVISED: Fault = Fault { verdict: Verdict::Advisory, also: &[], ..FAULT };
+
+    fn section(code: i32, lines: &[&str]) -> Section {
+        Section { code: Some(code), text: lines.iter().flat_map(|line| [*line, "\n"]).collect() }
+    }
+
+    fn is_found(fault: &'static Fault, code: i32, lines: &[&str]) -> bool {
+        found(&Scenario { fault, seed: &SEED }, &section(code, lines)).is_ok()
+    }
+
+    #[test]
+    fn silence_is_a_rule_that_judged_and_said_ok() {
+        assert!(silent("EPT104", &section(0, &[OK, "ept-trace: words"])).is_ok());
+        assert!(silent("EPT105", &section(0, &[OK])).is_err(), "has not judged");
+        assert!(silent("EPT104", &section(1, &[OK])).is_err(), "exit code");
+        assert!(silent("EPT104", &section(0, &[OK, FOUND])).is_err(), "a finding");
+    }
+
+    #[test]
+    fn the_fault_and_nothing_else_is_found() {
+        assert!(is_found(&FAULT, 1, &[FOUND]));
+        assert!(is_found(&FAULT, 1, &[FOUND, &FOUND.replace("EPT104", "EPT105")]), "also");
+        assert!(!is_found(&FAULT, 0, &[FOUND]), "exit code");
+        assert!(!is_found(&FAULT, 1, &[OK]), "nothing found");
+        for other in [
+            FOUND.replace("EPT104", "EPT103"),
+            FOUND.replace("mismatch", "undetermined"),
+            FOUND.replace("\"5\"", "\"6\""),
+        ] {
+            assert!(!is_found(&FAULT, 1, &[FOUND, &other]), "{other}");
+        }
+    }
+
+    #[test]
+    fn advice_is_no_mismatch() {
+        let advice = FOUND.replace("mismatch", "advisory");
+        assert!(is_found(&ADVISED, 0, &[&advice]));
+        assert!(!is_found(&ADVISED, 0, &[FOUND]));
+        assert!(!is_found(&FAULT, 1, &[&advice]));
+    }
+
+    #[test]
+    fn all_parts_must_have_run() {
+        let scenarios = [Scenario { fault: &FAULT, seed: &SEED }];
+        let sections = |parts: &[(Part, i32, &str)]| -> Sections {
+            parts.iter().map(|(part, code, line)| ((0, *part), section(*code, &[line]))).collect()
+        };
+        let whole = [(Part::Before, 0, OK), (Part::Faulty, 1, FOUND), (Part::After, 0, OK)];
+        assert!(judge(&scenarios, 0, &sections(&whole)).is_ok());
+        for missing in 0..whole.len() {
+            let rest: Vec<_> =
+                (0..whole.len()).filter(|at| *at != missing).map(|at| whole[at]).collect();
+            assert!(judge(&scenarios, 0, &sections(&rest)).is_err(), "{:?}", whole[missing].0);
+        }
+    }
+}
