@@ -6,7 +6,7 @@ use std::fs;
 
 use serde_json::Value;
 use tests::Cell;
-use tests::lab::{Run, json_lines, lab};
+use tests::lab::{Run, json_lines, lab, xtask};
 
 const SVM: Cell = Cell { cpu: "svm", kernel: "6.12" };
 const VMX5: Cell = Cell { cpu: "vmx5", kernel: "6.12" };
@@ -135,4 +135,38 @@ fn a_gpa_of_choice_is_touched_or_kvm_says_why_not() {
     ] {
         assert!(run.output.contains(said), "{said}: {}", run.output);
     }
+}
+
+#[test]
+fn a_guest_that_hangs_is_ended_and_with_touch_the_next_is_run() {
+    // KVM builds tables of 4 levels, and the CPU walks 5: every access faults for ever.
+    let script = "
+        poke tdp_root_level 1 05 04
+        ept-trace check --quiet --touch 0x40000000 --maxphyaddr 40,52 --patience 2; echo touch: $?
+        ept-trace check --quiet --maxphyaddr 40,52 --patience 2; echo ordinary: $?
+    ";
+    let output = xtask()
+        .args(["lab", "--pokes", "--cpu", SVM.cpu, "--kernel", SVM.kernel])
+        .args(["--", "sh", "-c", script])
+        .output()
+        .expect("xtask can be started");
+    let output = tests::text(&output);
+    let hung: Vec<_> = output.lines().filter(|line| line.contains("not within 2 s")).collect();
+    assert_eq!(hung.len(), 3, "{output}");
+    assert!(hung[0].contains("MAXPHYADDR 40") && hung[1].contains("MAXPHYADDR 52"), "{hung:?}");
+    assert!(output.contains("touch: 1") && output.contains("ordinary: 1"), "{output}");
+}
+
+#[test]
+fn tables_that_kvm_walks_with_the_wrong_depth_are_noticed() {
+    // 5.10 shows L1 paging of 5 levels, but takes the levels of its NPT from L2's CR4.
+    let run = lab(
+        "nested-5.10",
+        Cell { cpu: "svm", kernel: "5.10" },
+        "ept-trace check --nested --quiet --maxphyaddr 52",
+    );
+    assert_eq!(run.code, Some(2), "{}", run.output);
+    let said = "L1 with nested page tables of 5 levels did not halt: L2 faults again at GPA 0x4";
+    assert!(run.output.contains(said), "{}", run.output);
+    assert!(run.output.contains("of 4 levels: L2 ran to its end"), "{}", run.output);
 }

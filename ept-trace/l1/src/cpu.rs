@@ -6,9 +6,9 @@ use core::arch::x86_64::__cpuid;
 /// What the CPU can run guests with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Virtualization {
-    /// CPUID.1:ECX.VMX, SDM Vol. 3C §25.6.
+    /// CPUID.1:ECX.VMX: SDM Vol. 3C, "Discovering Support for VMX".
     Vmx,
-    /// CPUID Fn8000_0001_ECX\[SVM\], APM Vol. 2 §15.4.
+    /// CPUID Fn8000_0001_ECX\[SVM\]: APM Vol. 2 §15.4.
     Svm,
 }
 

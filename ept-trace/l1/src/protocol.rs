@@ -12,6 +12,9 @@ pub const STACK_END: u64 = 0x20_0000;
 pub const FRAMES: u64 = STACK_END;
 /// A page of 2 MiB for L2.
 pub const LARGE_PAGE: u64 = 0x40_0000;
+/// How many pages L2 uses: its code, five page tables, and five places for marks. Each must fault
+/// once.
+pub const L2_PAGES: u64 = 11;
 /// How much memory the guest must have, in bytes from GPA 0.
 pub const MEMORY: u64 = 0x60_0000;
 
@@ -70,12 +73,12 @@ pub enum Outcome {
     NotOffered(Missing),
     /// VMXON, VMCLEAR, VMPTRLD or VMWRITE failed.
     VmxFailed {
-        /// The VM-instruction error, SDM Vol. 3C §31.4; 0 if there is no current VMCS.
+        /// The number of the VM-instruction error; 0 if there is no current VMCS.
         error: u64,
     },
     /// VMLAUNCH or VMRESUME failed.
     EntryFailed {
-        /// The VM-instruction error, SDM Vol. 3C §31.4.
+        /// The number of the VM-instruction error: SDM Vol. 3C, "VM Instruction Error Numbers".
         error: u64,
     },
     /// L2 exited for another reason than those it should.

@@ -5,9 +5,9 @@ use crate::frames::{Frames, LARGE, PAGE, Page};
 /// What the entries look like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// EPT, SDM Vol. 3C §30.3.2.
+    /// EPT: SDM Vol. 3C, "EPT Translation Mechanism".
     Ept,
-    /// The CPU's own, SDM Vol. 3A §4.5; nested page tables of SVM are such, APM Vol. 2 §15.25.
+    /// The CPU's own: SDM Vol. 3A §4.5. Nested page tables of SVM are such: APM Vol. 2 §15.25.
     Paging,
 }
 

@@ -5,7 +5,7 @@
 
 use anyhow::{Context as _, Result, bail};
 use ept_trace_l1::protocol::{
-    MEMORY, Missing, Outcome, PAGE_TABLES, PARAMS, Params, REPORT, Report, STACK_END,
+    L2_PAGES, MEMORY, Missing, Outcome, PAGE_TABLES, PARAMS, Params, REPORT, Report, STACK_END,
 };
 use kvm_bindings::{Msrs, kvm_msr_entry, kvm_regs};
 use kvm_ioctls::{Kvm, VcpuFd};
@@ -19,8 +19,8 @@ use super::vm::{Ended, Vm, run_to_halt};
 /// L1, an ELF file.
 static IMAGE: &[u8] = include_bytes!(env!("EPT_TRACE_L1_IMAGE"));
 
-/// IA32_FEATURE_CONTROL, locked, with VMXON allowed outside SMX: what firmware does. SDM Vol. 3C
-/// §25.7.
+/// IA32_FEATURE_CONTROL, locked, with VMXON allowed outside SMX: what firmware does. SDM Vol. 3C,
+/// "Enabling and Entering VMX Operation".
 const FEATURE_CONTROL: kvm_msr_entry = kvm_msr_entry { index: 0x3a, reserved: 0, data: 1 | 1 << 2 };
 
 /// Runs every vCPU of the guest as an L1 with nested page tables of so many levels.
@@ -133,11 +133,10 @@ fn in_words(report: Report) -> Ended {
         return Ended::Otherwise(format!("L1 reports nonsense: {report:x?}"));
     };
     Ended::Otherwise(match outcome {
-        // At the least one for L2's code, and one for what it writes.
-        Outcome::Halted { violations: 2.. } => return Ended::Halted,
+        Outcome::Halted { violations: L2_PAGES } => return Ended::Halted,
         Outcome::NotOffered(what) => return Ended::NotOffered(missing(what).to_owned()),
         Outcome::Halted { violations } => {
-            format!("L2 halts after {violations} nested page faults, where all of it was unmapped")
+            format!("L2 halts after {violations} nested page faults, not {L2_PAGES}")
         }
         Outcome::Unfinished => "L1 halts without a report: it panicked".to_owned(),
         Outcome::VmxFailed { error } => {

@@ -1,4 +1,5 @@
-//! What VMX offers, by its capability MSRs: SDM Vol. 3D Appendix A.
+//! What VMX offers, by its capability MSRs: SDM Vol. 3D Appendix A. Sections by title are of
+//! Vol. 3C.
 
 use crate::cpu::rdmsr;
 use crate::protocol::{Missing, Outcome};
@@ -14,14 +15,14 @@ const SECONDARY: u32 = 0x48b;
 /// IA32_VMX_EPT_VPID_CAP: A.10.
 const EPT_VPID: u32 = 0x48c;
 
-/// Primary controls, §25.6.2: HLT exiting, and activate secondary controls.
+/// "Processor-Based VM-Execution Controls", primary: HLT exiting, and activate secondary controls.
 const HLT_EXITING: u32 = 1 << 7;
 const ACTIVATE_SECONDARY: u32 = 1 << 31;
-/// Secondary controls, §25.6.2: enable EPT.
+/// The same, secondary: enable EPT.
 const ENABLE_EPT: u32 = 1 << 1;
-/// Exit controls, §25.7.1: L1 is in 64-bit mode.
+/// "VM-Exit Controls": L1 is in 64-bit mode.
 const HOST_ADDRESS_SPACE_SIZE: u32 = 1 << 9;
-/// Entry controls, §25.8.1: L2 is in IA-32e mode.
+/// "VM-Entry Controls": L2 is in IA-32e mode.
 const IA32E_MODE_GUEST: u32 = 1 << 9;
 
 /// IA32_VMX_EPT_VPID_CAP: page walks of 4 and of 5 levels, write-back, 2-MiB pages, accessed and
@@ -87,7 +88,8 @@ fn adjust(msr: u32, wanted: u32) -> u32 {
     (wanted | allowed as u32) & (allowed >> 32) as u32
 }
 
-/// The EPTP for tables of so many levels: §25.6.11. Only for CPUs with EPT.
+/// The EPTP for tables of so many levels: "Extended-Page-Table Pointer (EPTP)". Only for CPUs with
+/// EPT.
 pub fn ept_pointer(root: u64, levels: u64) -> Result<u64, Outcome> {
     // SAFETY: a CPU with EPT has it.
     let offered = unsafe { rdmsr(EPT_VPID) };

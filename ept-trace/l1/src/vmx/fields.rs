@@ -1,6 +1,7 @@
-//! The fields of the VMCS that L1 uses: SDM Vol. 3D Appendix B, by encoding.
+//! The fields of the VMCS that L1 uses: SDM Vol. 3D Appendix B, by encoding. Sections are of
+//! Vol. 3C.
 
-// Controls: §25.6 to §25.8.
+// "VM-Execution Control Fields", "VM-Exit Control Fields", "VM-Entry Control Fields".
 pub const PIN_BASED_CONTROLS: u64 = 0x4000;
 pub const PRIMARY_CONTROLS: u64 = 0x4002;
 pub const SECONDARY_CONTROLS: u64 = 0x401e;
@@ -13,7 +14,7 @@ pub const EPT_POINTER: u64 = 0x201a;
 pub const ZERO_CONTROLS: [u64; 10] =
     [0x4004, 0x4006, 0x4008, 0x400a, 0x400e, 0x4010, 0x4014, 0x4016, 0x6000, 0x6002];
 
-// Guest state: §25.4. The segments are ES, CS, SS, DS, FS, GS, LDTR, TR, in this order.
+// "Guest-State Area". The segments are ES, CS, SS, DS, FS, GS, LDTR, TR, in this order.
 pub const SEGMENTS: usize = 8;
 pub const GUEST_SELECTORS: u64 = 0x0800;
 pub const GUEST_LIMITS: u64 = 0x4800;
@@ -32,7 +33,7 @@ pub const ZERO_GUEST_STATE: [u64; 12] = [
     0x2802, 0x4810, 0x4812, 0x6816, 0x6818, 0x4824, 0x4826, 0x482a, 0x6824, 0x6826, 0x681c, 0x6822,
 ];
 
-// Host state: §25.5.
+// "Host-State Area".
 /// ES, CS, SS, DS, FS, GS, TR, in this order.
 pub const HOST_SELECTORS: u64 = 0x0c00;
 pub const HOST_CR0: u64 = 0x6c00;
@@ -44,7 +45,7 @@ pub const HOST_RIP: u64 = 0x6c16;
 pub const ZERO_HOST_STATE: [u64; 8] =
     [0x6c06, 0x6c08, 0x6c0a, 0x6c0c, 0x6c0e, 0x6c10, 0x6c12, 0x4c00];
 
-// What an exit leaves: §25.9.
+// "VM-Exit Information Fields".
 pub const INSTRUCTION_ERROR: u64 = 0x4400;
 pub const EXIT_REASON: u64 = 0x4402;
 pub const EXIT_QUALIFICATION: u64 = 0x6400;

@@ -1,4 +1,5 @@
-//! VMX: the VMCS, VMLAUNCH and VMRESUME. Sections are of the SDM Vol. 3C.
+//! VMX: the VMCS, VMLAUNCH and VMRESUME. Sections are of the SDM Vol. 3C, by title, for their
+//! numbers change from one edition to the next.
 
 mod capabilities;
 mod fields;
@@ -28,7 +29,7 @@ const EXIT_EPT_VIOLATION: u64 = 48;
 const CODE: u64 = 0x8;
 const DATA: u64 = 0x10;
 const TASK: u64 = 0x18;
-/// Access rights, §25.4.1: 64-bit code; data; unusable; a busy 64-bit TSS.
+/// Access rights, "Guest Register State": 64-bit code; data; unusable; a busy 64-bit TSS.
 const CODE_RIGHTS: u64 = 0xa09b;
 const DATA_RIGHTS: u64 = 0xc093;
 const UNUSABLE: u64 = 1 << 16;
@@ -122,7 +123,7 @@ impl Vcpu for Vmx {
     fn run(&mut self, registers: &mut Registers) -> Result<Exit, Outcome> {
         let failed: u8;
         // SAFETY: the VMCS is whole, and an exit comes to label 2 with this stack. L2 uses no
-        // registers but these. A failed entry leaves CF or ZF set, an exit neither: §27.5.3.
+        // registers but these. A failed entry leaves CF or ZF set, an exit neither.
         unsafe {
             asm!(
                 "vmwrite {host_rsp}, rsp",
@@ -213,7 +214,7 @@ fn vmread(field: u64) -> u64 {
     value
 }
 
-/// What an instruction of VMX leaves in CF and ZF, as `setna` puts it: §31.2.
+/// What an instruction of VMX leaves in CF and ZF, as `setna` puts it: "Conventions".
 fn succeeded(failed: u8) -> Result<(), Outcome> {
     if failed == 0 { Ok(()) } else { Err(Outcome::VmxFailed { error: vmread(INSTRUCTION_ERROR) }) }
 }
