@@ -242,6 +242,11 @@ fn kprobe(hook: Hook, host: &Host) -> Result<Attach, String> {
         )),
         Presence::Absent | Presence::InTransit => kprobe(format!("{module}:{symbol}"), true),
         Presence::Loaded | Presence::BuiltIn => match host.symbols.unique(module, symbol) {
+            _ if matches!(hook, Hook::VmxLoadPgd | Hook::SvmLoadPgd)
+                && !host.facts.behaviour.has_max_tdp_level =>
+            {
+                Err("it has no argument for the level before 5.9".to_owned())
+            }
             _ if hook == Hook::ShadowEptEntry && host.eptp12_place().is_none() => {
                 Err("which argument EPTP12 is cannot be told without BTF of kvm".to_owned())
             }

@@ -252,10 +252,16 @@ impl Session {
             if !self.loading.is_unchanged() {
                 self.object.set_variables(Variables::UNKNOWN)?;
             }
-        } else if self.hooks.detach(&self.tracefs) {
-            let reason = "kvm was loaded with other structures than when ept-trace was started: \
-                          nothing is captured until it is started again";
-            events.push(now(EventKind::Gap { reason: reason.to_owned() }));
+        } else {
+            // What has waited was read by the offsets of another kvm.
+            let unjudged = self.loading.settled().len();
+            if self.hooks.detach(&self.tracefs) || unjudged > 0 {
+                let reason = format!(
+                    "kvm was loaded with other structures than when ept-trace was started: nothing \
+                     is captured until it is started again, and {unjudged} records are not judged"
+                );
+                events.push(now(EventKind::Gap { reason }));
+            }
         }
         events.push(now(EventKind::Facts(Box::new(self.host.facts.clone()))));
         let behaviour = &self.host.facts.behaviour;

@@ -2,9 +2,10 @@
 //! give it.
 //!
 //! What it judges
-//!   The level of the root MMU when a vCPU's root is handed to the hardware (vmx_load_mmu_pgd,
-//!   svm_load_mmu_pgd); and at a decision, an MMU that was kept although MAXPHYADDR has changed.
-//!   What EPT103 has already called wrong when it was chosen is not told again.
+//!   The level of the root MMU when a vCPU's TDP root is handed to the hardware (vmx_load_mmu_pgd,
+//!   svm_load_mmu_pgd), unless it is as it was decided, which is for EPT103; and at a decision, an
+//!   MMU that was kept although MAXPHYADDR has changed: EPT103 says that its level is wrong, this
+//!   rule why.
 //!
 //! Why it matters
 //!   The level is chosen when the MMU is set up. When MAXPHYADDR changes after that and the MMU is
@@ -12,12 +13,14 @@
 //!
 //! Evidence
 //!   arch.maxphyaddr and KVM's own variables at that very moment, run through
-//!   kvm_mmu_get_tdp_level; MAXPHYADDR at the vCPU's last decision, if one was seen. The MMU's role
-//!   must be invalidated by every change of the CPUID: de3ccd26fafc (5.0), 49c6f8756cdf (5.14).
+//!   kvm_mmu_get_tdp_level; MAXPHYADDR at the vCPU's last decision, if one was seen. The MMU must be
+//!   set up again after every change of the CPUID: MAXPHYADDR was made part of its role for that
+//!   (de3ccd26fafc, 5.0), and roles are invalidated by force since (49c6f8756cdf, 5.14).
 //!
 //! What to do
 //!   See what changed the CPUID, and that kvm_mmu_reset_context follows it. KVM_SET_CPUID2 after
-//!   the first KVM_RUN is refused from 5.16 on, and before does more harm than this.
+//!   the first KVM_RUN is only accepted if nothing changes (from 5.16 on); before, it does more harm
+//!   than this.
 
 use super::Rule;
 use crate::model::{Decision, Event, EventKind, Evidence, Judgement, Load, Vendor, Verdict};
@@ -31,7 +34,7 @@ fn judge(event: &Event, known: &Known) -> Option<Judgement> {
         return None;
     }
     match &event.kind {
-        EventKind::Load(load) if !load.nested => judge_load(load, known),
+        EventKind::Load(load) if !load.nested && load.is_tdp() => judge_load(load, known),
         EventKind::Decision(decision) if !decision.nested => judge_kept(decision, known),
         _ => None,
     }
