@@ -4,9 +4,7 @@ use aya_ebpf::helpers::bpf_probe_read_kernel;
 use ept_trace_common::abi::{
     ABSENT, DecisionRecord, Field, Hook, Inputs, MmuState, Variable, flag, handler, kind, unread,
 };
-use ept_trace_common::decision::{
-    X86_TDX_VM, query_maxphyaddr, shadow_root_level, tdp_root_level,
-};
+use ept_trace_common::decision::{X86_TDX_VM, query_maxphyaddr, shadow_root_level, tdp_root_level};
 
 use crate::maps::{
     Aspect, EVENTS, Look, Outcome, SCRATCH, VARIABLES, config, emit, emit_urgently, forget, header,

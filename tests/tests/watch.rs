@@ -69,7 +69,8 @@ fn modules_come_and_go_under_a_watch_that_began_before_them() {
     let time = |line: &Value| line["time_ns"].as_u64().expect("a time");
     let eptps = of_type(&lines, "eptp");
     let soft = lines.iter().find(|line| line["mode"] == "soft").map(time).expect("shadow paging");
-    let (before, after): (Vec<_>, Vec<_>) = eptps.iter().partition(|line| time(line) < soft);
+    let (before, after): (Vec<&Value>, Vec<&Value>) =
+        eptps.into_iter().partition(|line| time(line) < soft);
     for eptps in [before, after] {
         let mut levels: Vec<_> = eptps.iter().filter_map(|line| line["level"].as_u64()).collect();
         levels.sort_unstable();
