@@ -60,11 +60,12 @@ fn modules_come_and_go_under_a_watch_that_began_before_them() {
     assert!((1..=3).contains(&seen("hardware_setup")));
 
     // Where the EPTP is written is not known without the module, and the stream says so.
-    let probe: Vec<_> = of_type(&lines, "hook")
+    let mut probe: Vec<_> = of_type(&lines, "hook")
         .into_iter()
         .filter(|line| line["hook"] == "vmwrite EPT_POINTER")
         .map(|line| line["attached"].as_bool().expect("a bool"))
         .collect();
+    probe.dedup();
     assert_eq!((probe.first(), probe.last()), (Some(&false), Some(&true)), "{probe:?}");
     let time = |line: &Value| line["time_ns"].as_u64().expect("a time");
     let eptps = of_type(&lines, "eptp");
@@ -103,7 +104,7 @@ fn vms_that_are_killed_are_gone_and_the_next_ones_are_others() {
     once.dedup();
     assert_eq!(once.len(), gone.len(), "a VM goes once");
     assert_eq!(once, seen, "and every one goes");
-    assert!(gone.len() > 20, "{}", gone.len());
+    assert!(gone.len() > 3, "{}", gone.len());
 }
 
 #[test]

@@ -60,14 +60,9 @@ impl LiveHook {
 impl Hooks {
     /// Attaches every hook that the plan has chosen and that is not attached yet. One that the
     /// kernel refuses is put down in the plan as refused; whether enough is left is for the plan
-    /// to say. Tells whether anything was attached.
-    pub(super) fn attach(
-        &mut self,
-        plan: &mut AttachPlan,
-        object: &mut Object,
-        tracefs: &Tracefs,
-    ) -> bool {
-        let mut any = self.remove_moved(plan, object, tracefs);
+    /// to say.
+    pub(super) fn attach(&mut self, plan: &mut AttachPlan, object: &mut Object, tracefs: &Tracefs) {
+        self.remove_refused(plan, object, tracefs);
         let mut order: Vec<_> = plan.hooks.iter_mut().collect();
         // An outcome before its entry: an outcome without an entry is a call that began before us,
         // an entry without an outcome would look like a loss.
@@ -78,30 +73,26 @@ impl Hooks {
                 continue;
             }
             match attach_one(planned.hook, &planned.name, how, object, tracefs) {
-                Ok(live) => {
-                    self.live.push(live);
-                    any = true;
-                }
+                Ok(live) => self.live.push(live),
                 Err(err) => planned.attach = Err(format!("{err:#}")),
             }
         }
         self.remove_halves(plan, object, tracefs);
-        any
     }
 
-    /// Removes what is set inside a function that has another place for it now, or none: another
-    /// build of its module may have been loaded. So is what goes with it. Tells whether there was
-    /// any.
-    fn remove_moved(&mut self, plan: &AttachPlan, object: &Object, tracefs: &Tracefs) -> bool {
-        let has_moved = |live: &LiveHook| {
-            let planned = plan.hooks.iter().find(|planned| planned.hook == live.hook);
-            planned.is_none_or(|planned| match live.hook {
-                Hook::EptpWrite => planned.attach.as_ref() != Ok(&live.how),
-                Hook::VmxLoadPgd | Hook::SvmLoadPgd => planned.attach.is_err(),
-                _ => false,
-            })
+    /// Removes what is set inside a function: its module may have been loaded again as another
+    /// build, and its code is searched anew, without a breakpoint of ours in it.
+    pub(super) fn remove_inner(&mut self, object: &Object, tracefs: &Tracefs) {
+        self.remove_where(|live| live.hook == Hook::EptpWrite, object, tracefs);
+    }
+
+    /// Removes hooks on functions that turn out to have other arguments.
+    fn remove_refused(&mut self, plan: &AttachPlan, object: &Object, tracefs: &Tracefs) {
+        let is_refused = |live: &LiveHook| {
+            matches!(live.hook, Hook::VmxLoadPgd | Hook::SvmLoadPgd)
+                && plan.hooks.iter().any(|hook| hook.hook == live.hook && hook.attach.is_err())
         };
-        self.remove_where(has_moved, object, tracefs)
+        self.remove_where(is_refused, object, tracefs);
     }
 
     /// Removes a hook whose other half could not be attached: it sees nothing.
@@ -117,16 +108,10 @@ impl Hooks {
         self.remove_where(|live| is_half(live, &hooks), object, tracefs);
     }
 
-    fn remove_where(
-        &mut self,
-        is: impl Fn(&LiveHook) -> bool,
-        object: &Object,
-        tracefs: &Tracefs,
-    ) -> bool {
+    fn remove_where(&mut self, is: impl Fn(&LiveHook) -> bool, object: &Object, tracefs: &Tracefs) {
         let (gone, kept): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.live).into_iter().partition(|live| is(live));
         self.live = kept;
-        let any = !gone.is_empty();
         for mut live in gone {
             live.detach(tracefs);
             match self.counts_of(&live, object, tracefs) {
@@ -140,7 +125,6 @@ impl Hooks {
                 event.remove(tracefs);
             }
         }
-        any
     }
 
     /// Whether a hook is attached.

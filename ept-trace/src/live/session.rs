@@ -227,6 +227,7 @@ impl Session {
     fn read_anew(&mut self) -> Result<Vec<Event>> {
         // Until the new addresses are known, none are.
         self.object.set_variables(Variables::UNKNOWN)?;
+        self.hooks.remove_inner(&self.object, &self.tracefs);
         let host = Host::read();
         if !self.loading.is_unchanged() || host.is_err() {
             // Changed again while it was read: the next look sees that.
@@ -243,7 +244,8 @@ impl Session {
             if config.tracepoints != self.config.tracepoints {
                 plan.refuse_tracepoints("kvm was not loaded when ept-trace was started");
             }
-            if self.hooks.attach(&mut plan, &mut self.object, &self.tracefs) {
+            self.hooks.attach(&mut plan, &mut self.object, &self.tracefs);
+            if plan != self.plan {
                 self.plan = plan;
                 events.push(now(self.plan.event()));
             }
