@@ -19,7 +19,8 @@ pub const fn of(root_hpa: u64, level: u8, accessed_dirty: bool) -> u64 {
 /// and 5.
 #[inline(always)]
 pub const fn walk_length(eptp: u64) -> u8 {
-    ((eptp >> 3 & 7) + 1) as u8
+    let [low, ..] = eptp.to_le_bytes();
+    (low >> 3 & 7) + 1
 }
 
 #[cfg(test)]

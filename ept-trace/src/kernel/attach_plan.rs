@@ -160,7 +160,7 @@ impl AttachPlan {
     /// The plan as a stream tells it.
     pub fn event(&self) -> EventKind {
         let status = |planned: &PlannedHook| HookStatus {
-            hook: planned.name.to_owned(),
+            hook: planned.name.clone(),
             attached: planned.attach.is_ok(),
             how: match &planned.attach {
                 Ok(attach) => attach.to_string(),

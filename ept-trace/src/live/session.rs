@@ -83,7 +83,7 @@ impl Session {
 
         let config = host.config(&tracefs, options.tgid, options.drop_right);
         let ring_bytes = options.ring_bytes.unwrap_or(RING_BYTES);
-        let mut object = Object::open(config, ring_bytes, options.object.as_deref())?;
+        let mut object = Object::open(&config, ring_bytes, options.object.as_deref())?;
         object.set_variables(host.variables())?;
         object.forward_logs();
 

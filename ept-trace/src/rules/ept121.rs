@@ -56,14 +56,13 @@ fn judge(event: &Event, known: &Known) -> Option<Judgement> {
         evidence.push(Evidence::new("bits that the root maps", bits, "replayed"));
     }
     let milliseconds = for_ns / 1_000_000;
-    let mut message = format!(
-        "GPA {gpa:#x} faulted {count} times in a row within {milliseconds} ms, each answered \
-         {answer}"
-    );
     let beyond = reach.filter(|bits| gpa >> bits != 0);
-    if let Some(bits) = beyond {
-        message += &format!(": a root that maps {bits} bits cannot reach it");
-    }
+    let why = beyond
+        .map_or_else(String::new, |bits| format!(": a root that maps {bits} bits cannot reach it"));
+    let message = format!(
+        "GPA {gpa:#x} faulted {count} times in a row within {milliseconds} ms, each answered \
+         {answer}{why}"
+    );
     let is_proof = answer == "RET_PF_SPURIOUS" || beyond.is_some();
     let verdict = if is_proof { Verdict::Mismatch } else { Verdict::Advisory };
     Some(RULE.says(verdict, message, evidence))
