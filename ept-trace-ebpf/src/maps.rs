@@ -40,7 +40,6 @@ static CONFIG: Config = Config {
         root_hpa: Field::ABSENT,
         page_fault: Field::ABSENT,
         ad_disabled: Field::ABSENT,
-        last_vmentry_cpu: Field::ABSENT,
         page_private: Field::ABSENT,
     },
     files: FileFields {

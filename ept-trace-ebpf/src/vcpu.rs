@@ -45,14 +45,9 @@ fn fault_handler(vcpu: u64) -> u32 {
     }
 }
 
-/// Whether the vCPU has been in the guest.
-#[inline(always)]
-pub fn has_run(vcpu: u64) -> bool {
-    read::field(vcpu, &config().fields.last_vmentry_cpu).is_some_and(|cpu| cpu as i32 != -1)
-}
-
-/// Where the members of the MMU in use are, as if it were the vCPU's root MMU: added to an offset
-/// of the root MMU's member, this is the address of the same member of `*arch.mmu`.
+/// Where the members of the MMU in use are, as if it were the vCPU's root MMU. Offsets of members
+/// are from the vCPU: with `root_mmu` at 100 and its role at 180, the role of an MMU at 0x5000 is at
+/// `(0x5000 - 100) + 180`, and the first sum is what this returns.
 #[inline(always)]
 pub fn base_of_mmu_in_use(vcpu: u64) -> u64 {
     let fields = &config().fields;
@@ -93,7 +88,7 @@ pub fn report_decision(hook: Hook, vcpu: u64, flags: u64, before: &MmuState) -> 
     let fields = &config().fields;
     record.header = header(kind::DECISION, hook);
     record.vcpu = vcpu;
-    record.flags = flags as u32 | if has_run(vcpu) { flag::HAS_RUN } else { 0 };
+    record.flags = flags as u32;
     record.unread = 0;
     record.before = *before;
     record.after.handler = fault_handler(vcpu);

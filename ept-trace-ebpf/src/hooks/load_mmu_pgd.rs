@@ -92,9 +92,6 @@ fn report(hook: Hook, call: &Arguments, written: u64) -> Outcome {
     if vcpu::is_nested(vcpu) {
         record.flags |= flag::NESTED;
     }
-    if vcpu::has_run(vcpu) {
-        record.flags |= flag::HAS_RUN;
-    }
     record.unread = 0;
     let missing = &mut record.unread;
     record.vm = vcpu::member(missing, vcpu, &fields.kvm, unread::VM);

@@ -114,7 +114,6 @@ impl Layout {
                 "kvm_vcpu",
                 &["arch.root_mmu.root_role.ad_disabled", "arch.root_mmu.mmu_role.base.ad_disabled"],
             ),
-            last_vmentry_cpu: known("kvm_vcpu", &["arch.last_vmentry_cpu"]),
             page_private: known("page", &["private"]),
         };
         let mut missing_files = Vec::new();

@@ -147,8 +147,6 @@ pub struct Decision {
     pub tdp_init_seen: bool,
     /// `kvm->arch.vm_type`, where the kernel has it.
     pub vm_type: Option<u32>,
-    /// The vCPU has been in the guest before.
-    pub has_run: bool,
     /// `vcpu->arch.cr4`.
     pub cr4: Option<u64>,
     /// `vcpu->arch.efer`.
@@ -280,8 +278,6 @@ pub struct Load {
     pub maxphyaddr: Option<u32>,
     /// The MMU in use is `guest_mmu`: L2 runs on it.
     pub nested: bool,
-    /// The vCPU has been in the guest before.
-    pub has_run: bool,
     /// What was written to the VMCS as EPT_POINTER; none on SVM.
     pub eptp: Option<u64>,
     /// `root_hpa`, the argument.

@@ -15,6 +15,8 @@ pub struct Vcpu {
     pub decided: Option<Decided>,
     /// The TDP root that it has last been given, unless something was decided since.
     pub loaded: Option<Loaded>,
+    /// It was given a root once: there are pages made for it.
+    pub has_run: bool,
 }
 
 /// What came of a decision.
@@ -62,11 +64,12 @@ impl Vcpus {
                     root_level: decision.after.root_level,
                 };
                 let vcpu = self.entry(decision.vm, decision.vcpu);
-                *vcpu = Vcpu { decided: Some(decided), loaded: None };
+                *vcpu = Vcpu { decided: Some(decided), loaded: None, has_run: vcpu.has_run };
             }
             EventKind::Load(load) if !load.nested && load.is_tdp() => {
                 let loaded = Loaded { maxphyaddr: load.maxphyaddr, level: load.level };
-                self.entry(load.vm, load.vcpu).loaded = Some(loaded);
+                let vcpu = self.entry(load.vm, load.vcpu);
+                *vcpu = Vcpu { loaded: Some(loaded), has_run: true, ..*vcpu };
             }
             EventKind::VmGone { vm } => self.forget(*vm),
             // What was lost may have been about any of them.
