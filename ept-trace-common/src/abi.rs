@@ -282,12 +282,10 @@ pub mod flag {
     pub const CPUID_READ: u32 = 1 << 4;
     /// `before` holds what was read at entry.
     pub const BEFORE_READ: u32 = 1 << 5;
-    /// The decision, replayed in the kernel, is not plainly right.
-    pub const SUSPECT: u32 = 1 << 6;
     /// The page of the root has no `kvm_mmu_page`: a dummy root.
-    pub const DUMMY_ROOT: u32 = 1 << 7;
+    pub const DUMMY_ROOT: u32 = 1 << 6;
     /// `ad_disabled` of the MMU's role.
-    pub const AD_DISABLED: u32 = 1 << 8;
+    pub const AD_DISABLED: u32 = 1 << 7;
 }
 
 /// Bits of `unread` in records about a vCPU: members that could not be read and are 0.

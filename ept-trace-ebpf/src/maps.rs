@@ -288,12 +288,3 @@ pub fn emit<T: Plain>(ring: &RingBuf, record: &T) -> Outcome {
         Err(_) => Outcome::Dropped,
     }
 }
-
-/// Puts a record into the ring that others cannot crowd it out of; failing that, into theirs.
-#[inline(always)]
-pub fn emit_urgently<T: Plain>(record: &T) -> Outcome {
-    match emit(&URGENT, record) {
-        Outcome::Dropped => emit(&EVENTS, record),
-        outcome => outcome,
-    }
-}

@@ -2,12 +2,13 @@
 
 use aya_ebpf::helpers::bpf_probe_read_kernel;
 use ept_trace_common::abi::{
-    ABSENT, DecisionRecord, Field, Hook, Inputs, MmuState, Variable, flag, handler, kind, unread,
+    ABSENT, DecisionRecord, Field, Hook, Inputs, MmuState, Plain, Variable, flag, handler, kind,
+    unread,
 };
 use ept_trace_common::decision::{X86_TDX_VM, query_maxphyaddr, shadow_root_level, tdp_root_level};
 
 use crate::maps::{
-    Aspect, EVENTS, Look, Outcome, SCRATCH, VARIABLES, config, emit, emit_urgently, forget, header,
+    Aspect, EVENTS, Look, Outcome, SCRATCH, URGENT, VARIABLES, config, emit, forget, header,
     is_news,
 };
 use crate::read;
@@ -92,11 +93,12 @@ pub fn report_decision(hook: Hook, vcpu: u64, flags: u64, before: &MmuState) -> 
     record.unread = 0;
     record.before = *before;
     record.after.handler = fault_handler(vcpu);
-    let vm = member(&mut record.unread, vcpu, &fields.kvm, unread::VM);
+    let identity = identity(&mut record.unread, vcpu);
+    let vm = identity.vm;
     record.vm = vm;
-    record.vcpu_id = member(&mut record.unread, vcpu, &fields.vcpu_id, unread::VCPU_ID) as u32;
-    record.maxphyaddr =
-        member(&mut record.unread, vcpu, &fields.maxphyaddr, unread::MAXPHYADDR) as u32;
+    record.creator = identity.creator;
+    record.vcpu_id = identity.vcpu_id;
+    record.maxphyaddr = identity.maxphyaddr;
     record.cr4 = member(&mut record.unread, vcpu, &fields.cr4, unread::CR4);
     record.efer = member(&mut record.unread, vcpu, &fields.efer, unread::EFER);
     record.after.role = member(&mut record.unread, vcpu, &fields.role, unread::ROLE);
@@ -106,7 +108,6 @@ pub fn report_decision(hook: Hook, vcpu: u64, flags: u64, before: &MmuState) -> 
     record.after.direct = member(&mut record.unread, vcpu, &fields.direct, unread::DIRECT) as u32;
     record.cpuid_nent =
         member(&mut record.unread, vcpu, &fields.cpuid_nent, unread::CPUID_NENT) as u32;
-    record.creator = member(&mut record.unread, vm, &fields.userspace_pid, unread::CREATOR) as u32;
     record.vm_type = member(&mut record.unread, vm, &fields.vm_type, unread::VM_TYPE) as u32;
     read_inputs(&mut record.inputs);
     read_cpuid(vcpu, record);
@@ -119,15 +120,40 @@ pub fn report_decision(hook: Hook, vcpu: u64, flags: u64, before: &MmuState) -> 
     } else {
         forget(vcpu);
     }
-    match look_at(record) {
-        Look::Right if config().drop_right != 0 && are_as_judged(&record.inputs) => {
-            Outcome::Filtered
-        }
+    hand_over(record, &record.inputs, &look_at(record))
+}
+
+/// Hands a record over as it looks.
+#[inline(always)]
+pub fn hand_over<T: Plain>(record: &T, inputs: &Inputs, look: &Look) -> Outcome {
+    match look {
+        Look::Right if config().drop_right != 0 && are_as_judged(inputs) => Outcome::Filtered,
         Look::Right | Look::Unknown => emit(&EVENTS, record),
-        Look::Suspect => {
-            record.flags |= flag::SUSPECT;
-            emit_urgently(record)
-        }
+        Look::Suspect => match emit(&URGENT, record) {
+            Outcome::Dropped => emit(&EVENTS, record),
+            outcome => outcome,
+        },
+    }
+}
+
+/// Which vCPU a record is about.
+pub struct Identity {
+    pub vm: u64,
+    pub creator: u32,
+    pub vcpu_id: u32,
+    pub maxphyaddr: u32,
+}
+
+/// Reads it.
+#[inline(always)]
+pub fn identity(unread: &mut u32, vcpu: u64) -> Identity {
+    let fields = &config().fields;
+    let vm = member(unread, vcpu, &fields.kvm, unread::VM);
+    Identity {
+        vm,
+        creator: member(unread, vm, &fields.userspace_pid, unread::CREATOR) as u32,
+        vcpu_id: member(unread, vcpu, &fields.vcpu_id, unread::VCPU_ID) as u32,
+        maxphyaddr: member(unread, vcpu, &fields.maxphyaddr, unread::MAXPHYADDR) as u32,
     }
 }
 

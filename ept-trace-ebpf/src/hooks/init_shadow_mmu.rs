@@ -87,11 +87,11 @@ fn returned(hook: Hook) -> Outcome {
     [record.cr4, record.efer] = if is_ept { [0; 2] } else { [first, second] };
     record.unread = if is_read != 0 { 0 } else { unread::L1 };
     let missing = &mut record.unread;
-    record.vm = vcpu::member(missing, vcpu, &fields.kvm, unread::VM);
-    record.creator =
-        vcpu::member(missing, record.vm, &fields.userspace_pid, unread::CREATOR) as u32;
-    record.vcpu_id = vcpu::member(missing, vcpu, &fields.vcpu_id, unread::VCPU_ID) as u32;
-    record.maxphyaddr = vcpu::member(missing, vcpu, &fields.maxphyaddr, unread::MAXPHYADDR) as u32;
+    let identity = vcpu::identity(missing, vcpu);
+    record.vm = identity.vm;
+    record.creator = identity.creator;
+    record.vcpu_id = identity.vcpu_id;
+    record.maxphyaddr = identity.maxphyaddr;
     record.role = vcpu::member(missing, mmu, &fields.role, unread::ROLE);
     record.level = vcpu::member(missing, mmu, &fields.root_level, unread::ROOT_LEVEL) as u32;
     record.direct = vcpu::member(missing, mmu, &fields.direct, unread::DIRECT) as u32;

@@ -14,8 +14,8 @@ use ept_trace_common::decision::tdp_root_level;
 use ept_trace_common::eptp;
 
 use crate::maps::{
-    Arguments, Aspect, EVENTS, IN_LOAD_PGD, Look, Outcome, SCRATCH_LOAD, VARIABLES, config, count,
-    emit, emit_urgently, header, is_news, wanted,
+    Arguments, Aspect, IN_LOAD_PGD, Look, Outcome, SCRATCH_LOAD, VARIABLES, config, count, header,
+    is_news, wanted,
 };
 use crate::{read, vcpu};
 
@@ -94,11 +94,11 @@ fn report(hook: Hook, call: &Arguments, written: u64) -> Outcome {
     }
     record.unread = 0;
     let missing = &mut record.unread;
-    record.vm = vcpu::member(missing, vcpu, &fields.kvm, unread::VM);
-    record.creator =
-        vcpu::member(missing, record.vm, &fields.userspace_pid, unread::CREATOR) as u32;
-    record.vcpu_id = vcpu::member(missing, vcpu, &fields.vcpu_id, unread::VCPU_ID) as u32;
-    record.maxphyaddr = vcpu::member(missing, vcpu, &fields.maxphyaddr, unread::MAXPHYADDR) as u32;
+    let identity = vcpu::identity(missing, vcpu);
+    record.vm = identity.vm;
+    record.creator = identity.creator;
+    record.vcpu_id = identity.vcpu_id;
+    record.maxphyaddr = identity.maxphyaddr;
     record.role = vcpu::member(missing, mmu, &fields.role, unread::ROLE);
     record.mmu_level = vcpu::member(missing, mmu, &fields.root_level, unread::ROOT_LEVEL) as u32;
     record.mmu_root_hpa = vcpu::member(missing, mmu, &fields.root_hpa, unread::ROOT_HPA);
@@ -115,16 +115,8 @@ fn report(hook: Hook, call: &Arguments, written: u64) -> Outcome {
     if !is_news(vcpu, aspect, &now) {
         return Outcome::Filtered;
     }
-    match look_at(record, matches!(hook, Hook::SvmLoadPgd)) {
-        Look::Right if config().drop_right != 0 && vcpu::are_as_judged(&record.inputs) => {
-            Outcome::Filtered
-        }
-        Look::Right | Look::Unknown => emit(&EVENTS, record),
-        Look::Suspect => {
-            record.flags |= flag::SUSPECT;
-            emit_urgently(record)
-        }
-    }
+    let look = look_at(record, matches!(hook, Hook::SvmLoadPgd));
+    vcpu::hand_over(record, &record.inputs, &look)
 }
 
 /// The role of the root's own page: `root_hpa` to its `struct page`, whose `private` is the

@@ -85,19 +85,19 @@ fn answered(call: &Arguments, answer: u32) -> Outcome {
     let fields = &config().fields;
     let vcpu = call.vcpu;
     let mut missing = 0;
-    let vm = vcpu::member(&mut missing, vcpu, &fields.kvm, unread::VM);
+    let identity = vcpu::identity(&mut missing, vcpu);
     let mmu = vcpu::base_of_mmu_in_use(vcpu);
     let record = FaultLoopRecord {
         header: header(kind::FAULT_LOOP, Hook::TdpFaultReturn),
-        vm,
+        vm: identity.vm,
         vcpu,
         gpa,
         error_code,
         for_ns: now - last.since_ns,
         count: last.count,
         answer,
-        creator: vcpu::member(&mut missing, vm, &fields.userspace_pid, unread::CREATOR) as u32,
-        vcpu_id: vcpu::member(&mut missing, vcpu, &fields.vcpu_id, unread::VCPU_ID) as u32,
+        creator: identity.creator,
+        vcpu_id: identity.vcpu_id,
         mmu_level: vcpu::member(&mut missing, mmu, &fields.root_level, unread::ROOT_LEVEL) as u32,
         unread: missing,
     };

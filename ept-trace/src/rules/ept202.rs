@@ -22,7 +22,7 @@
 use ept_trace_common::eptp::walk_length;
 
 use super::Rule;
-use crate::model::{Event, EventKind, Evidence, Judgement, Verdict};
+use crate::model::{Event, EventKind, Judgement};
 use crate::oracle::Known;
 
 pub(super) const RULE: Rule =
@@ -39,16 +39,9 @@ fn judge(event: &Event, _known: &Known) -> Option<Judgement> {
         ("level of the MMU", load.mmu_level, "arch.mmu"),
         ("level handed over", Some(load.level), "argument of load_mmu_pgd"),
     ];
-    let known = levels.into_iter().filter_map(|(what, level, from)| Some((what, level?, from)));
-    let known: Vec<_> = known.collect();
-    let mut evidence: Vec<_> =
-        known.iter().map(|(what, level, from)| Evidence::new(what, level, *from)).collect();
-    evidence.push(Evidence::new("root", format!("{:#x}", load.root_hpa), &*load.observed_by));
-    let (_, first, _) = known.first()?;
-    if known.iter().all(|(_, level, _)| level == first) {
-        let message = format!("the root has {first} levels wherever one looks");
-        return Some(RULE.says(Verdict::Ok, message, evidence));
-    }
-    let told: Vec<_> = known.iter().map(|(what, level, _)| format!("{what} {level}")).collect();
-    Some(RULE.says(Verdict::Mismatch, told.join(", "), evidence))
+    RULE.all_agree(
+        &levels,
+        |level| level.to_string(),
+        |level| format!("the root has {level} levels wherever one looks"),
+    )
 }

@@ -20,7 +20,7 @@
 use ept_trace_common::eptp::ADDRESS;
 
 use super::Rule;
-use crate::model::{Event, EventKind, Evidence, Judgement, Verdict};
+use crate::model::{Event, EventKind, Judgement};
 use crate::oracle::Known;
 
 pub(super) const RULE: Rule =
@@ -39,17 +39,9 @@ fn judge(event: &Event, known: &Known) -> Option<Judgement> {
         ("root_hpa", Some(load.root_hpa), "argument of load_mmu_pgd"),
         ("root.hpa", load.mmu_root_hpa, "arch.mmu"),
     ];
-    let known = places.into_iter().filter_map(|(what, place, from)| Some((what, place?, from)));
-    let known: Vec<_> = known.collect();
-    let evidence = known
-        .iter()
-        .map(|(what, place, from)| Evidence::new(what, format!("{place:#x}"), *from))
-        .collect();
-    let (_, first, _) = known.first()?;
-    if known.iter().all(|(_, place, _)| place == first) {
-        let message = format!("the root is at {first:#x} wherever one looks");
-        return Some(RULE.says(Verdict::Ok, message, evidence));
-    }
-    let told: Vec<_> = known.iter().map(|(what, at, _)| format!("{what} {at:#x}")).collect();
-    Some(RULE.says(Verdict::Mismatch, told.join(", "), evidence))
+    RULE.all_agree(
+        &places,
+        |place| format!("{place:#x}"),
+        |place| format!("the root is at {place} wherever one looks"),
+    )
 }

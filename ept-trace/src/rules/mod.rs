@@ -77,6 +77,27 @@ impl Rule {
             .join("\n")
     }
 
+    /// Holds all values that are known of one thing against each other: what, value, and where it
+    /// is from. `agreed` puts it into words when they are the same.
+    fn all_agree<T: Copy + PartialEq>(
+        &self,
+        values: &[(&str, Option<T>, &str)],
+        show: impl Fn(T) -> String,
+        agreed: impl Fn(&str) -> String,
+    ) -> Option<Judgement> {
+        let known =
+            || values.iter().filter_map(|(what, value, from)| Some((*what, (*value)?, *from)));
+        let (_, first, _) = known().next()?;
+        let evidence = known().map(|(what, value, from)| Evidence::new(what, show(value), from));
+        let evidence = evidence.collect();
+        if known().all(|(_, value, _)| value == first) {
+            return Some(self.says(Verdict::Ok, agreed(&show(first)), evidence));
+        }
+        let told: Vec<_> =
+            known().map(|(what, value, _)| format!("{what} {}", show(value))).collect();
+        Some(self.says(Verdict::Mismatch, told.join(", "), evidence))
+    }
+
     fn says(
         &self,
         verdict: Verdict,
