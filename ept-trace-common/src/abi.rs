@@ -324,6 +324,8 @@ pub mod unread {
     pub const EPT_CAPS: u32 = 1 << 15;
     /// What L1 asks for, of a [`super::ShadowRecord`].
     pub const L1: u32 = 1 << 16;
+    /// `walk_level`.
+    pub const WALK_LEVEL: u32 = 1 << 17;
 }
 
 /// One decision: a vCPU, what went in, and the root level that came out.
@@ -473,6 +475,10 @@ pub struct ShadowRecord {
     pub level: u32,
     /// Direct bit of `guest_mmu`.
     pub direct: u32,
+    /// The level that `guest_mmu` walks L1's table from: `cpu_role.base.level`, else `root_level`.
+    pub walk_level: u32,
+    /// Explicit padding.
+    pub reserved: u32,
     /// `vmx->nested.msrs.ept_caps`: the EPT capabilities that this L1 is shown.
     pub ept_caps: u32,
     /// Of [`unread`].
@@ -620,6 +626,8 @@ pub struct Fields {
     pub page_fault: Field,
     /// `arch.root_mmu`: `ad_disabled` of its role.
     pub ad_disabled: Field,
+    /// `arch.root_mmu`: the level that it walks the guest's own tables from.
+    pub walk_level: Field,
     /// In `struct page`: `private`.
     pub page_private: Field,
 }
@@ -682,7 +690,7 @@ plain! {
     RootRecord = 64,
     VmRecord = 32,
     LoadRecord = 136,
-    ShadowRecord = 136,
+    ShadowRecord = 144,
     FaultLoopRecord = 88,
-    Config = 304,
+    Config = 312,
 }

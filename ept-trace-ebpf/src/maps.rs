@@ -40,6 +40,7 @@ static CONFIG: Config = Config {
         root_hpa: Field::ABSENT,
         page_fault: Field::ABSENT,
         ad_disabled: Field::ABSENT,
+        walk_level: Field::ABSENT,
         page_private: Field::ABSENT,
     },
     files: FileFields {

@@ -253,6 +253,21 @@ fn a_fifth_level_that_is_not_passed_through() {
     assert_eq!(found(events), mismatch(&["EPT503"]));
 }
 
+/// Of 5.10, and of no later kernel: the levels of L1's NPT are taken from the CR4 of L2.
+#[test]
+fn a_table_of_l1_that_is_walked_from_another_level() {
+    let mut events = nested("nested-svm-6.12.jsonl");
+    let mut changed = 0;
+    for mmu in shadows(&mut events) {
+        if matches!(mmu.nested, Nested::Npt { l1: Some((cr4, _)) } if cr4 & 1 << 12 != 0) {
+            mmu.walk_level = Some(4);
+            changed += 1;
+        }
+    }
+    assert!(changed > 0, "L1 with 5 levels");
+    assert_eq!(found(events), mismatch(&["EPT503"]));
+}
+
 /// 2f723a863423: the EPTP is made of the vCPU's state, and the root is of another level.
 #[test]
 fn an_eptp_made_of_the_vcpu_and_not_of_the_root() {

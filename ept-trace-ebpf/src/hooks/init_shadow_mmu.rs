@@ -94,6 +94,7 @@ fn returned(hook: Hook) -> Outcome {
     record.maxphyaddr = identity.maxphyaddr;
     record.role = vcpu::member(missing, mmu, &fields.role, unread::ROLE);
     record.level = vcpu::member(missing, mmu, &fields.root_level, unread::ROOT_LEVEL) as u32;
+    record.walk_level = vcpu::member(missing, mmu, &fields.walk_level, unread::WALK_LEVEL) as u32;
     record.direct = vcpu::member(missing, mmu, &fields.direct, unread::DIRECT) as u32;
     record.ept_caps = 0;
     if is_ept && let Some(variables) = VARIABLES.get(0) {
@@ -101,7 +102,8 @@ fn returned(hook: Hook) -> Outcome {
         record.ept_caps = vcpu::member(missing, vcpu, place, unread::EPT_CAPS) as u32;
     }
     vcpu::read_inputs(&mut record.inputs);
-    let rest = u64::from(record.level) << 32 | u64::from(record.ept_caps);
+    let levels = u64::from(record.level) << 4 | u64::from(record.walk_level);
+    let rest = levels << 32 | u64::from(record.ept_caps);
     if !is_news(vcpu, Aspect::Shadow, &[first, second, record.role, rest, record.vm]) {
         return Outcome::Filtered;
     }

@@ -114,6 +114,10 @@ impl Layout {
                 "kvm_vcpu",
                 &["arch.root_mmu.root_role.ad_disabled", "arch.root_mmu.mmu_role.base.ad_disabled"],
             ),
+            walk_level: known(
+                "kvm_vcpu",
+                &["arch.root_mmu.cpu_role.base.level", "arch.root_mmu.root_level"],
+            ),
             page_private: known("page", &["private"]),
         };
         let mut missing_files = Vec::new();

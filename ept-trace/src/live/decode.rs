@@ -169,6 +169,7 @@ impl Decoder {
             maxphyaddr: read(unread::MAXPHYADDR).then_some(record.maxphyaddr),
             nested,
             level: level_if(read(unread::ROOT_LEVEL), record.level),
+            walk_level: level_if(read(unread::WALK_LEVEL), record.walk_level),
             direct: read(unread::DIRECT).then_some(record.direct != 0),
             role: read(unread::ROLE).then_some(record.role),
             inputs: inputs(&record.inputs),

@@ -351,6 +351,9 @@ pub struct ShadowMmu {
     pub nested: Nested,
     /// Root level of the MMU.
     pub level: Option<u8>,
+    /// The level that L1's table is walked from, as KVM has it.
+    #[serde(default)]
+    pub walk_level: Option<u8>,
     /// Its direct bit.
     pub direct: Option<bool>,
     /// `root_role.word`, or `mmu_role.as_u64` before 5.19.

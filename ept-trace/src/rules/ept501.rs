@@ -1,7 +1,8 @@
 //! EPT501 nested-level: KVM shadows L1's EPT with a table of as many levels as L1's has.
 //!
 //! What it judges
-//!   The root level of guest_mmu when kvm_init_shadow_ept_mmu returns, on VMX.
+//!   The root level of guest_mmu when kvm_init_shadow_ept_mmu returns, on VMX, and the level that it
+//!   walks L1's table from.
 //!
 //! Why it matters
 //!   KVM walks L1's table from the level that it takes it to have. From the wrong one it reads
@@ -42,6 +43,10 @@ fn judge(event: &Event, _known: &Known) -> Option<Judgement> {
         Evidence::new("walk length of EPTP12", expected, "EPTP12 bits 5:3"),
         Evidence::new("EPTP12", format!("{eptp12:#x}"), "argument of kvm_init_shadow_ept_mmu"),
     ];
+    if let Some(walked) = mmu.walk_level.filter(|walked| *walked != expected) {
+        let message = format!("EPTP12 has a walk of {expected}, and is walked from level {walked}");
+        return Some(RULE.says(Verdict::Mismatch, message, evidence));
+    }
     Some(if actual == expected {
         RULE.says(Verdict::Ok, format!("{actual} levels, as EPTP12 has"), evidence)
     } else {

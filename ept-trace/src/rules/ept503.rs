@@ -1,14 +1,16 @@
-//! EPT503 nested-npt-level: KVM shadows L1's NPT with a table of the host's levels, and marks it
-//! where L1's has one less.
+//! EPT503 nested-npt-level: KVM shadows L1's NPT with a table of the host's levels, marks it where
+//! L1's has one less, and walks L1's from its top.
 //!
 //! What it judges
-//!   The root level of guest_mmu when kvm_init_shadow_npt_mmu returns, on SVM; and the bit
-//!   passthrough of its role, where the kernel has it (5.19).
+//!   The root level of guest_mmu when kvm_init_shadow_npt_mmu returns, on SVM; the bit passthrough
+//!   of its role, where the kernel has it (5.19); and the level that L1's table is walked from.
 //!
 //! Why it matters
 //!   The hardware walks NPT as deep as the host's own paging, whatever L1 asks for. A shadow of
 //!   L1's depth (a3322d5cd87f, 096586fda522), or a fifth level that is filled as if it were L1's
-//!   (84e5ffd045f3), gives L2 the wrong memory.
+//!   (84e5ffd045f3), gives L2 the wrong memory. So does a walk of L1's table from another level
+//!   than its own: 5.10 takes that from the CR4 of L2, and an L2 without LA57 under an L1 with it
+//!   faults for ever.
 //!
 //! Evidence
 //!   kvm_mmu_get_tdp_level on KVM's own variables at that moment, as for EPT103. L1's depth is that
@@ -50,9 +52,19 @@ fn judge(event: &Event, known: &Known) -> Option<Judgement> {
         return Some(RULE.says(Verdict::Mismatch, message, evidence));
     }
     let passthrough = known.facts().and_then(|facts| facts.behaviour.passthrough_bit);
-    let of_l1 = l1.map(|(cr4, efer)| shadow_root_level(cr4, efer));
-    if let (Some(role), Some(bit), Some(of_l1)) = (mmu.role, passthrough, of_l1) {
+    // Without long mode L1's table has 2 or 3 levels, which these registers do not tell apart.
+    let of_l1 = l1.map(|(cr4, efer)| shadow_root_level(cr4, efer)).filter(|level| *level > 3);
+    if let Some(of_l1) = of_l1 {
         evidence.push(Evidence::new("levels of L1", of_l1, "its CR4 and EFER, arguments"));
+    }
+    if let (Some(walked), Some(of_l1)) = (mmu.walk_level, of_l1) {
+        evidence.push(Evidence::new("L1's table is walked from", walked, "role of guest_mmu"));
+        if walked != of_l1 {
+            let message = format!("L1's table of {of_l1} levels is walked as if it had {walked}");
+            return Some(RULE.says(Verdict::Mismatch, message, evidence));
+        }
+    }
+    if let (Some(role), Some(bit), Some(of_l1)) = (mmu.role, passthrough, of_l1) {
         let (passes, should_pass) = (role >> bit & 1 != 0, actual == 5 && of_l1 == 4);
         evidence.push(Evidence::new("passthrough", passes, "root_role of guest_mmu"));
         evidence.push(Evidence::new("passthrough expected", should_pass, "replayed"));

@@ -137,6 +137,7 @@ struct ShadowLine<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     l1_cr4: Option<String>,
     root_level: Option<u8>,
+    walk_level: Option<u8>,
     direct: Option<bool>,
     verdict: Verdict,
     rules: Rules<'a>,
@@ -199,6 +200,7 @@ impl<'a> ShadowLine<'a> {
             shown_ept_capability: shown.map(u64::from).map(hex),
             l1_cr4: l1_cr4.map(hex),
             root_level: mmu.level,
+            walk_level: mmu.walk_level,
             direct: mmu.direct,
             verdict,
             rules,

@@ -36,8 +36,8 @@ const WHOLE: &str = r#"{"type":"hook","hook":"kvm_init_mmu","attached":true,"how
 {"type":"gap","time_ns":1000010000,"reason":"kvm was loaded again"}
 {"type":"eptp","time_ns":1000011000,"vm":1,"pid":4242,"vcpu":3,"maxphyaddr":52,"nested":false,"eptp":"0x12345066","root_hpa":"0x12345000","level":5,"mmu_root_level":5,"page_level":5,"verdict":"ok","rules":{"EPT202":"ok"},"observed_by":"vmwrite EPT_POINTER"}
 {"type":"ncr3","time_ns":1000012000,"vm":1,"pid":4242,"vcpu":3,"maxphyaddr":52,"nested":true,"root_hpa":"0x12345000","level":5,"mmu_root_level":5,"page_level":null,"verdict":"ok","rules":{},"observed_by":"vmwrite EPT_POINTER"}
-{"type":"shadow_mmu","time_ns":1000013000,"vm":1,"pid":4242,"vcpu":3,"maxphyaddr":52,"shadows":"ept","eptp12":"0x5e","shown_ept_capability":"0x141","root_level":4,"direct":false,"verdict":"ok","rules":{},"observed_by":"the hook"}
-{"type":"shadow_mmu","time_ns":1000014000,"vm":1,"pid":4242,"vcpu":3,"maxphyaddr":52,"shadows":"npt","l1_cr4":"0x20","root_level":4,"direct":false,"verdict":"ok","rules":{},"observed_by":"the hook"}
+{"type":"shadow_mmu","time_ns":1000013000,"vm":1,"pid":4242,"vcpu":3,"maxphyaddr":52,"shadows":"ept","eptp12":"0x5e","shown_ept_capability":"0x141","root_level":4,"walk_level":4,"direct":false,"verdict":"ok","rules":{},"observed_by":"the hook"}
+{"type":"shadow_mmu","time_ns":1000014000,"vm":1,"pid":4242,"vcpu":3,"maxphyaddr":52,"shadows":"npt","l1_cr4":"0x20","root_level":4,"walk_level":4,"direct":false,"verdict":"ok","rules":{},"observed_by":"the hook"}
 {"type":"fault_loop","time_ns":1000015000,"vm":1,"pid":4242,"vcpu":3,"gpa":"0x1000000000000","error_code":"0x6","answer":4,"count":256,"for_ns":1000000,"root_level":4,"verdict":"ok","rules":{}}
 {"type":"vm_gone","time_ns":1000016000,"vm":1}
 {"type":"summary","decisions":3,"walks":0,"mismatches":1,"undetermined":3,"advisories":0,"lost":7,"gaps":1,"hooks":[{"hook":"kvm_init_mmu","fired":10,"delivered":2,"filtered":1,"dropped":4,"missed":3}]}

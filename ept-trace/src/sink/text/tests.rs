@@ -159,6 +159,7 @@ fn shadow(micros: u64, nested: Nested) -> Judged {
         maxphyaddr: Some(52),
         nested,
         level: Some(4),
+        walk_level: Some(4),
         direct: Some(false),
         role: Some(4),
         inputs: Inputs::default(),
