@@ -1,5 +1,5 @@
-//! Bugs that KVM has had, each rebuilt from what was observed on a kernel without it, and each
-//! found and named. No kernel is booted here.
+//! Bugs that KVM has had, and some next to them, each rebuilt from what was observed on a kernel
+//! without it, and each found and named. No kernel is booted here.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -84,7 +84,7 @@ fn nested_ept_of_4_levels_under_an_eptp_of_5() {
     assert_eq!(found(events), mismatch(&["EPT202"]));
 }
 
-/// de3ccd26fafc: the MMU is not set up again when the CPUID changes, and the level is stale.
+/// No commit of its own: KVM_SET_CPUID2 without the set-up of the MMU that belongs to it.
 #[test]
 fn a_level_that_is_stale_after_the_cpuid_has_changed() {
     let mut events = corpus(VMX5);
@@ -110,7 +110,8 @@ fn as_level_4(load: &mut Load) {
     load.page_role = load.page_role.map(|role| role & !0xf | 4);
 }
 
-/// 49c6f8756cdf: MAXPHYADDR changed, and the role was thought to be the same.
+/// de3ccd26fafc: MAXPHYADDR changed, and the role was thought to be the same. 49c6f8756cdf makes
+/// that impossible for whatever else hangs on the CPUID.
 #[test]
 fn a_role_that_is_kept_although_maxphyaddr_has_changed() {
     let mut events = corpus(VMX5);

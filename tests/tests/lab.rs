@@ -69,7 +69,7 @@ fn check_cell(cpu: &'static str, kernel: &'static str) {
     let kept = judge(observations(&run.out.join("events.jsonl")).expect("observations"));
     let again = kept.iter().filter(|judged| judged.is_decision());
     assert_eq!(again.clone().count() as u64, decisions);
-    assert!(again.clone().all(|judged| judged.verdict() == Verdict::Ok));
+    assert!(again.clone().all(|judged| judged.verdict() <= Verdict::Advisory));
 }
 
 macro_rules! cells {

@@ -123,8 +123,8 @@ fn segment(selector: u16, attributes: u16) -> u64 {
 impl Vcpu for Svm {
     fn run(&mut self, registers: &mut Registers) -> Result<Exit, Outcome> {
         // RAX is in the VMCB, and stays there from one run to the next.
-        // SAFETY: the VMCB is whole, and L2 uses no registers but these. VMRUN wants interrupts
-        // held off, and an exit leaves them so: §15.17.
+        // SAFETY: the VMCB is whole, and L2 uses no registers but these. CLGI keeps interrupts off
+        // until VMRUN, and an exit leaves them so: §15.17.
         unsafe {
             asm!(
                 "clgi",

@@ -45,7 +45,7 @@ impl OutputArgs {
     pub(super) fn sink(&self) -> Box<dyn Sink> {
         let out = BufWriter::new(io::stdout());
         if self.json || self.format == Format::Json {
-            return Box::new(Json::new(out));
+            return Box::new(Json::new(out, self.quiet));
         }
         let colour = match self.color {
             Colour::Always => true,

@@ -15,6 +15,7 @@ use crate::model::{
 /// Writes JSON lines.
 pub struct Json<W> {
     out: W,
+    quiet: bool,
 }
 
 #[derive(Serialize)]
@@ -233,9 +234,9 @@ fn hex(value: u64) -> String {
 }
 
 impl<W: Write> Json<W> {
-    /// Writes to `out`.
-    pub fn new(out: W) -> Self {
-        Self { out }
+    /// Writes to `out`; `quiet` leaves out all that is ok.
+    pub fn new(out: W, quiet: bool) -> Self {
+        Self { out, quiet }
     }
 
     fn hooks(&mut self, hooks: &[HookStatus], not_seen: &[String]) -> io::Result<()> {
@@ -258,6 +259,10 @@ impl<W: Write> Sink for Json<W> {
     fn event(&mut self, judged: &Judged) -> io::Result<()> {
         let time_ns = judged.event.time_ns;
         let verdict = judged.verdict();
+        let is_told = matches!(judged.event.kind, EventKind::Loss { .. } | EventKind::Gap { .. });
+        if self.quiet && verdict == Verdict::Ok && !is_told {
+            return Ok(());
+        }
         let rules: BTreeMap<_, _> =
             judged.judgements.iter().map(|judgement| (judgement.rule, judgement.verdict)).collect();
         let setup = |what, function, facts, arguments| Line::Setup {

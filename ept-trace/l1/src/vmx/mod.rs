@@ -62,10 +62,13 @@ impl Vmx {
         // set it; the two regions are used for nothing else.
         unsafe {
             cpu::set_cr4(cpu::cr4() | cpu::CR4_VMXE);
-            vmxon(region(frames))?;
+            if vmxon(region(frames)) != 0 {
+                // Outside of VMX operation there is no error to read: VMREAD is #UD.
+                return Err(Outcome::VmxFailed { error: 0 });
+            }
             let vmcs = region(frames);
-            vmclear(vmcs)?;
-            vmptrld(vmcs)?;
+            succeeded(vmclear(vmcs))?;
+            succeeded(vmptrld(vmcs))?;
         }
         write_controls(&controls, eptp)?;
         write_l2_state(l2)?;
@@ -161,12 +164,12 @@ impl Vcpu for Vmx {
 
 macro_rules! instructions_on_regions {
     ($($name:ident)*) => {$(
-        #[doc = concat!(stringify!($name), " on the region at this address.")]
+        #[doc = concat!(stringify!($name), " on the region at this address; not 0 if it fails.")]
         ///
         /// # Safety
         ///
         /// The region must be used for nothing else.
-        unsafe fn $name(region: u64) -> Result<(), Outcome> {
+        unsafe fn $name(region: u64) -> u8 {
             let failed: u8;
             // SAFETY: the caller's.
             unsafe {
@@ -178,7 +181,7 @@ macro_rules! instructions_on_regions {
                     options(nostack),
                 );
             }
-            succeeded(failed)
+            failed
         }
     )*};
 }

@@ -6,8 +6,12 @@ use super::*;
 use crate::sink::text::tests::{stream, summary};
 
 fn lines() -> Vec<String> {
+    written(false)
+}
+
+fn written(quiet: bool) -> Vec<String> {
     let mut out = Vec::new();
-    let mut json = Json::new(&mut out);
+    let mut json = Json::new(&mut out, quiet);
     for judged in stream() {
         json.event(&judged).unwrap();
     }
@@ -50,6 +54,15 @@ fn a_stream_is_written_as_here() {
         assert_eq!(line, expected);
     }
     assert_eq!(lines.len(), WHOLE.lines().count());
+}
+
+#[test]
+fn quiet_leaves_out_what_is_ok_and_nothing_else() {
+    let quiet: Vec<Value> =
+        written(true).iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(quiet.iter().all(|line| line["verdict"] != "ok" && line["type"] != "hook"));
+    let count = |kind: &str| quiet.iter().filter(|line| line["type"] == kind).count();
+    assert_eq!(["finding", "loss", "gap", "summary"].map(count), [4, 1, 1, 1]);
 }
 
 #[test]
