@@ -32,6 +32,9 @@ const COMMAND: [&str; 3] = [
      exit $code",
 ];
 
+/// A cell whose KVM has a bug, and the rule that must find it: see the notes in `docs/kernels.md`.
+const NESTED_BUG: (&str, &str) = ("svm-5.10", "EPT503");
+
 /// The cells whose nested guests are kept, one for EPT and one for NPT.
 const KEEP_NESTED: [&str; 2] = ["svm-6.12", "vmx5-6.12"];
 
@@ -95,14 +98,20 @@ fn check(cell: &Cell, outcome: &Outcome, out: &Path) -> Result<Checked> {
     if !outcome.release.starts_with(&format!("{kernel}.")) {
         bail!("the kernel is {}, and not {kernel}", outcome.release);
     }
-    let parse = |file: &str| -> Result<Report> {
-        let report = Report::parse(&read(file)?)?;
-        if !report.faults.is_empty() {
-            bail!("{file}: {}", report.faults.join("; "));
-        }
-        Ok(report)
-    };
+    let parse = |file: &str| Report::parse(&read(file)?);
     let (report, nested) = (parse("check.jsonl")?, parse("check-nested.jsonl")?);
+    if !report.faults.is_empty() {
+        bail!("{}", report.faults.join("; "));
+    }
+    let (cell_with_bug, rule) = NESTED_BUG;
+    let has_bug = name == cell_with_bug;
+    let is_of_bug = |fault: &&String| has_bug && fault.starts_with(rule);
+    if let Some(fault) = nested.faults.iter().find(|fault| !is_of_bug(fault)) {
+        bail!("nested: {fault}");
+    }
+    if has_bug && nested.faults.is_empty() {
+        bail!("nested: {rule} does not find the bug of this kernel");
+    }
     let in_corpus = |file: String| command::repository().join("tests/corpus").join(file);
     let mut corpus = vec![(in_corpus(format!("{name}.jsonl")), read("events.jsonl")?)];
     if KEEP_NESTED.contains(&name.as_str()) {
