@@ -4,9 +4,7 @@
 use std::collections::BTreeSet;
 
 use ept_trace::analysis::Judged;
-use ept_trace::model::{
-    Decision, Event, EventKind, Fact, Judgement, KernelFacts, Vendor, Verdict,
-};
+use ept_trace::model::{Decision, Event, EventKind, Fact, Judgement, KernelFacts, Vendor, Verdict};
 use tests::{Cell, judge};
 
 fn corpus(cell: Cell) -> Vec<Event> {

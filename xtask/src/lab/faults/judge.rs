@@ -73,8 +73,8 @@ fn found(scenario: &Scenario, section: &Section) -> Result<()> {
         let rule = line["rule"].as_str().unwrap_or_default();
         if rule == fault.rule && line["verdict"] == verdict {
             let values = fault.values(seed);
-            if let Some(value) = values.iter().find(|value| !names(&line, value)) {
-                bail!("the evidence does not name {value}: {line}");
+            if !names(&line, values) {
+                bail!("the evidence does not name both {} and {}: {line}", values[0], values[1]);
             }
             has_found = true;
         } else if !fault.also.contains(&rule) || line["verdict"] == "undetermined" {
@@ -87,10 +87,20 @@ fn found(scenario: &Scenario, section: &Section) -> Result<()> {
     Ok(())
 }
 
-/// Whether a finding's evidence has `value`.
-fn names(finding: &Value, value: &str) -> bool {
-    let evidence = finding["evidence"].as_array();
-    evidence.is_some_and(|evidence| evidence.iter().any(|piece| piece["value"] == value))
+/// Whether a finding's evidence has both values, which are not one and the same.
+fn names(finding: &Value, [first, second]: [&str; 2]) -> bool {
+    let evidence = finding["evidence"].as_array().map_or(&[][..], Vec::as_slice);
+    let values: Vec<&str> = evidence.iter().filter_map(|piece| piece["value"].as_str()).collect();
+    let matching = |pattern| values.iter().copied().filter(move |value| fits(value, pattern));
+    matching(first).any(|one| matching(second).any(|other| one != other))
+}
+
+/// Whether `value` is as in a row, where one `*` stands for anything.
+fn fits(value: &str, pattern: &str) -> bool {
+    match pattern.split_once('*') {
+        None => value == pattern,
+        Some((start, end)) => value.strip_prefix(start).is_some_and(|rest| rest.ends_with(end)),
+    }
 }
 
 #[cfg(test)]
@@ -135,6 +145,21 @@ mod tests {
         ] {
             assert!(!is_found(&FAULT, 1, &[FOUND, &other]), "{other}");
         }
+    }
+
+    #[test]
+    fn what_no_row_can_know_may_be_anything() {
+        let finding = |values: &[&str]| {
+            let pieces: Vec<Value> =
+                values.iter().map(|value| serde_json::json!({ "value": value })).collect();
+            serde_json::json!({ "evidence": pieces })
+        };
+        let names = |values: &[&str], wanted| names(&finding(values), wanted);
+        assert!(names(&["0x136d85e", "7"], ["0x*85e", "7"]));
+        assert!(!names(&["0x136d05e", "7"], ["0x*85e", "7"]), "another end");
+        assert!(names(&["0x4000", "0x5000"], ["0x*000", "0x*000"]));
+        assert!(!names(&["0x4000", "0x4000"], ["0x*000", "0x*000"]), "no difference");
+        assert!(!names(&["5"], ["5", "4"]) && !names(&[], ["*", "*"]));
     }
 
     #[test]
