@@ -16,6 +16,8 @@ pub struct Fault {
     pub values: [&'static str; 2],
     /// Other rules for which it is a fault as well.
     pub also: &'static [&'static str],
+    /// The rule has nothing to judge where all is well: what it is about does not happen then.
+    pub is_silent_else: bool,
     /// The guests: arguments of `check`, the same with the fault and without.
     pub check: &'static str,
     /// How it is seeded, by cell; the first for a cell counts.
@@ -93,6 +95,7 @@ impl Fault {
         verdict: Verdict::Mismatch,
         values: ["", ""],
         also: &[],
+        is_silent_else: false,
         check: "--maxphyaddr 36 --vcpus 1",
         seeds: &[],
         left_out: &[],

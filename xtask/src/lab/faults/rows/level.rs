@@ -70,6 +70,8 @@ pub static FAULTS: &[Fault] = &[
         rule: "EPT103",
         what: "`kvm_init_mmu` takes the other level, whatever its inputs",
         values: ["4", "5"],
+        // What hangs is seen to hang.
+        also: &["EPT121"],
         seeds: &[
             // The mask of the level's bits makes place for: push the level, pop %rcx.
             pokes(
@@ -108,6 +110,8 @@ pub static FAULTS: &[Fault] = &[
         rule: "EPT104",
         what: "`max_tdp_level` is the other level",
         values: ["4", "5"],
+        // What hangs is seen to hang.
+        also: &["EPT121"],
         seeds: &[
             pokes(VMX5, ALL, &[variable("max_tdp_level", "05", "04")]),
             pokes(VMX, ALL, &[variable("max_tdp_level", "04", "05")]),
@@ -122,6 +126,8 @@ pub static FAULTS: &[Fault] = &[
         rule: "EPT104",
         what: "`tdp_root_level` is the other level",
         values: ["4", "5"],
+        // What hangs is seen to hang.
+        also: &["EPT121"],
         seeds: &[
             // On VMX nothing is forced.
             pokes(VMX5, FORCING, &[variable("tdp_root_level", "00", "04")]),
@@ -143,6 +149,8 @@ pub static FAULTS: &[Fault] = &[
         rule: "EPT105",
         what: "`enable_ept` or `npt_enabled` is 0, `tdp_enabled` 1",
         values: ["false", "true"],
+        // What hangs is seen to hang.
+        also: &["EPT121"],
         seeds: &[
             pokes(ANY_VMX, ALL, &[variable("enable_ept", "01", "00")]),
             pokes(ANY_SVM, ALL, &[variable("npt_enabled", "01", "00")]),

@@ -41,6 +41,7 @@ pub static FAULTS: &[Fault] = &[
         rule: "EPT121",
         what: "`svm_load_mmu_pgd` writes an nCR3 that is beyond all memory",
         values: LOOPS,
+        is_silent_else: true,
         seeds: &[
             // A constant goes to nested_cr3, in the place of %rsi; %rax is as it was.
             pokes(
@@ -71,6 +72,7 @@ pub static FAULTS: &[Fault] = &[
         rule: "EPT121",
         what: "KVM's entries for EPT lack the bit to execute",
         values: LOOPS,
+        is_silent_else: true,
         seeds: &[
             pokes(ANY_VMX, INLINED, &[variable("shadow_x_mask", "04", "00")]),
             pokes(ANY_VMX, &["7.2"], &[variable("shadow_xs_mask", "04", "00")]),
