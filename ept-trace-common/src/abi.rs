@@ -284,12 +284,10 @@ pub mod flag {
     pub const BEFORE_READ: u32 = 1 << 5;
     /// The decision, replayed in the kernel, is not plainly right.
     pub const SUSPECT: u32 = 1 << 6;
-    /// The vCPU has been in the guest: `arch.last_vmentry_cpu` is not -1.
-    pub const HAS_RUN: u32 = 1 << 7;
     /// The page of the root has no `kvm_mmu_page`: a dummy root.
-    pub const DUMMY_ROOT: u32 = 1 << 8;
+    pub const DUMMY_ROOT: u32 = 1 << 7;
     /// `ad_disabled` of the MMU's role.
-    pub const AD_DISABLED: u32 = 1 << 9;
+    pub const AD_DISABLED: u32 = 1 << 8;
 }
 
 /// Bits of `unread` in records about a vCPU: members that could not be read and are 0.
@@ -624,8 +622,6 @@ pub struct Fields {
     pub page_fault: Field,
     /// `arch.root_mmu`: `ad_disabled` of its role.
     pub ad_disabled: Field,
-    /// `arch.last_vmentry_cpu`.
-    pub last_vmentry_cpu: Field,
     /// In `struct page`: `private`.
     pub page_private: Field,
 }
@@ -690,5 +686,5 @@ plain! {
     LoadRecord = 136,
     ShadowRecord = 136,
     FaultLoopRecord = 88,
-    Config = 312,
+    Config = 304,
 }

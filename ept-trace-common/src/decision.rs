@@ -8,6 +8,9 @@
 /// Kernel: `cpuid_query_maxphyaddr`, unchanged from 4.14 to 7.3.
 pub const DEFAULT_MAXPHYADDR: u8 = 36;
 
+/// `KVM_X86_TDX_VM`, the type of a TDX guest; from 6.16 its level comes from GPAW instead.
+pub const X86_TDX_VM: u32 = 5;
+
 /// Root level of the TDP MMU, `kvm_mmu_get_tdp_level` since 5.9.
 ///
 /// `forced` is `tdp_root_level` (0 where the kernel has none, that is before 5.15), `max` is
@@ -15,7 +18,7 @@ pub const DEFAULT_MAXPHYADDR: u8 = 36;
 /// kernels take the same decision in `get_ept_level`, with `max` read off the EPT capability.
 /// A 5-level table is used for a MAXPHYADDR strictly above 48.
 ///
-/// Kernel: 855feb673640 (4.14), e93fd3b3e89e and after; SDM Vol. 3C §31.3.2 for the reach of the
+/// Kernel: 855feb673640 (4.14), e93fd3b3e89e and after; SDM Vol. 3C §29.3.2 for the reach of the
 /// two depths.
 #[inline(always)]
 pub const fn tdp_root_level(forced: u8, max: u8, maxphyaddr: u8) -> u8 {

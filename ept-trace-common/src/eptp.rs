@@ -15,10 +15,12 @@ pub const fn of(root_hpa: u64, level: u8, accessed_dirty: bool) -> u64 {
     (root_hpa & ADDRESS) | MEMORY_TYPE_WB | length | flags
 }
 
-/// How many levels the hardware walks: bits 5:3 hold one less.
+/// How many levels the hardware walks: bits 5:3 hold one less. From 1 to 8; of these hardware has 4
+/// and 5.
 #[inline(always)]
 pub const fn walk_length(eptp: u64) -> u8 {
-    ((eptp >> 3 & 7) + 1) as u8
+    let [low, ..] = eptp.to_le_bytes();
+    (low >> 3 & 7) + 1
 }
 
 #[cfg(test)]

@@ -40,7 +40,6 @@ static CONFIG: Config = Config {
         root_hpa: Field::ABSENT,
         page_fault: Field::ABSENT,
         ad_disabled: Field::ABSENT,
-        last_vmentry_cpu: Field::ABSENT,
         page_private: Field::ABSENT,
     },
     files: FileFields {
@@ -150,9 +149,50 @@ pub struct Repeated {
     pub error_code: u64,
     /// When the first of them was.
     pub since_ns: u64,
+    /// When the last.
+    pub last_ns: u64,
     /// Return of `kvm_tdp_page_fault`.
     pub answer: u32,
     pub count: u32,
+}
+
+/// What of a vCPU is reported only when it changes: each happens at every entry of an L2.
+#[repr(u64)]
+#[derive(Clone, Copy)]
+pub enum Aspect {
+    /// The root of `root_mmu`.
+    Root,
+    /// The root of `guest_mmu`.
+    NestedRoot,
+    /// `guest_mmu` after its set-up.
+    Shadow,
+    /// `root_mmu`, looked at while L2 runs.
+    NestedDecision,
+}
+
+/// What was last reported of a vCPU, by its address and [`Aspect`].
+#[map]
+pub static SEEN: LruHashMap<[u64; 2], [u64; 5]> = LruHashMap::with_max_entries(16384, 0);
+
+/// Whether this was not what was last reported; then it is from now on.
+#[inline(always)]
+pub fn is_news(vcpu: u64, aspect: Aspect, now: &[u64; 5]) -> bool {
+    let key = [vcpu, aspect as u64];
+    // SAFETY: compared at once; a vCPU runs on one thread at a time.
+    if unsafe { SEEN.get(&key) }.is_some_and(|last| *last == *now) {
+        return false;
+    }
+    let _ = SEEN.insert(&key, now, 0);
+    true
+}
+
+/// A vCPU was set up anew, or another one is at its address: everything about it is news.
+#[inline(always)]
+pub fn forget(vcpu: u64) {
+    for aspect in [Aspect::Root, Aspect::NestedRoot, Aspect::Shadow, Aspect::NestedDecision] {
+        let _ = SEEN.remove(&[vcpu, aspect as u64]);
+    }
+    let _ = FAULTS.remove(&vcpu);
 }
 
 /// Threads inside an ioctl on a vCPU, by `pid_tgid`.
@@ -177,6 +217,16 @@ pub enum Outcome {
     Delivered,
     Filtered,
     Dropped,
+}
+
+/// What the kernel side makes of a record before it hands it over. Userspace judges by itself.
+pub enum Look {
+    /// Plainly right: with `--mismatches` it is dropped here.
+    Right,
+    /// Not plainly right: it must not be lost behind others.
+    Suspect,
+    /// Something that it takes to tell could not be read.
+    Unknown,
 }
 
 /// Counts one call of a hook.
@@ -236,5 +286,14 @@ pub fn emit<T: Plain>(ring: &RingBuf, record: &T) -> Outcome {
     match ring.output::<T>(record, 0) {
         Ok(()) => Outcome::Delivered,
         Err(_) => Outcome::Dropped,
+    }
+}
+
+/// Puts a record into the ring that others cannot crowd it out of; failing that, into theirs.
+#[inline(always)]
+pub fn emit_urgently<T: Plain>(record: &T) -> Outcome {
+    match emit(&URGENT, record) {
+        Outcome::Dropped => emit(&EVENTS, record),
+        outcome => outcome,
     }
 }

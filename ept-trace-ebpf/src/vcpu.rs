@@ -4,9 +4,12 @@ use aya_ebpf::helpers::bpf_probe_read_kernel;
 use ept_trace_common::abi::{
     ABSENT, DecisionRecord, Field, Hook, Inputs, MmuState, Variable, flag, handler, kind, unread,
 };
-use ept_trace_common::decision::{query_maxphyaddr, tdp_root_level};
+use ept_trace_common::decision::{X86_TDX_VM, query_maxphyaddr, shadow_root_level, tdp_root_level};
 
-use crate::maps::{EVENTS, Outcome, SCRATCH, URGENT, VARIABLES, config, emit, header};
+use crate::maps::{
+    Aspect, EVENTS, Look, Outcome, SCRATCH, VARIABLES, config, emit, emit_urgently, forget, header,
+    is_news,
+};
 use crate::read;
 
 /// Size of `struct kvm_cpuid_entry2`, which is ABI.
@@ -42,14 +45,9 @@ fn fault_handler(vcpu: u64) -> u32 {
     }
 }
 
-/// Whether the vCPU has been in the guest.
-#[inline(always)]
-pub fn has_run(vcpu: u64) -> bool {
-    read::field(vcpu, &config().fields.last_vmentry_cpu).is_some_and(|cpu| cpu as i32 != -1)
-}
-
-/// Where the members of the MMU in use are, as if it were the vCPU's root MMU: added to an offset
-/// of the root MMU's member, this is the address of the same member of `*arch.mmu`.
+/// Where the members of the MMU in use are, as if it were the vCPU's root MMU. Offsets of members
+/// are from the vCPU: with `root_mmu` at 100 and its role at 180, the role of an MMU at 0x5000 is at
+/// `(0x5000 - 100) + 180`, and the first sum is what this returns.
 #[inline(always)]
 pub fn base_of_mmu_in_use(vcpu: u64) -> u64 {
     let fields = &config().fields;
@@ -90,7 +88,7 @@ pub fn report_decision(hook: Hook, vcpu: u64, flags: u64, before: &MmuState) -> 
     let fields = &config().fields;
     record.header = header(kind::DECISION, hook);
     record.vcpu = vcpu;
-    record.flags = flags as u32 | if has_run(vcpu) { flag::HAS_RUN } else { 0 };
+    record.flags = flags as u32;
     record.unread = 0;
     record.before = *before;
     record.after.handler = fault_handler(vcpu);
@@ -112,16 +110,23 @@ pub fn report_decision(hook: Hook, vcpu: u64, flags: u64, before: &MmuState) -> 
     record.vm_type = member(&mut record.unread, vm, &fields.vm_type, unread::VM_TYPE) as u32;
     read_inputs(&mut record.inputs);
     read_cpuid(vcpu, record);
-    if plainly_right(record) {
-        let is_dropped = config().drop_right != 0
-            && !may_be_out_of_reach(record)
-            && are_as_judged(&record.inputs);
-        if is_dropped { Outcome::Filtered } else { emit(&EVENTS, record) }
+    if record.flags & flag::NESTED != 0 {
+        let (before, after) = (&record.before, &record.after);
+        let now = [before.role, after.role, u64::from(after.root_level), record.cr4, record.efer];
+        if !is_news(vcpu, Aspect::NestedDecision, &now) {
+            return Outcome::Filtered;
+        }
     } else {
-        record.flags |= flag::SUSPECT;
-        match emit(&URGENT, record) {
-            Outcome::Dropped => emit(&EVENTS, record),
-            outcome => outcome,
+        forget(vcpu);
+    }
+    match look_at(record) {
+        Look::Right if config().drop_right != 0 && are_as_judged(&record.inputs) => {
+            Outcome::Filtered
+        }
+        Look::Right | Look::Unknown => emit(&EVENTS, record),
+        Look::Suspect => {
+            record.flags |= flag::SUSPECT;
+            emit_urgently(record)
         }
     }
 }
@@ -221,43 +226,46 @@ fn read_cpuid(vcpu: u64, record: &mut DecisionRecord) {
     }
 }
 
-/// Whether the guest may have addresses that the root does not map, which is told although it is
-/// legal.
-#[inline(always)]
-fn may_be_out_of_reach(record: &DecisionRecord) -> bool {
-    record.maxphyaddr > 48 && record.after.root_level == 4
-}
-
 /// Whether the decision, replayed here on the kernel's own inputs, gives what the kernel chose.
-///
-/// Chooses the ring, and nothing else: userspace judges every record by itself.
 #[inline(always)]
-fn plainly_right(record: &DecisionRecord) -> bool {
+fn look_at(record: &DecisionRecord) -> Look {
     let need = (1 << Variable::TdpEnabled as u32) | (1 << Variable::MaxTdpLevel as u32);
     let inputs = &record.inputs;
     if record.flags & flag::NESTED != 0 {
-        return true;
+        // L2 runs: the root MMU must be left as it was.
+        let (before, after) = (&record.before, &record.after);
+        let is_kept = before.role == after.role && before.root_level == after.root_level;
+        let is_read = record.flags & flag::BEFORE_READ != 0;
+        return if is_read && !is_kept { Look::Suspect } else { Look::Right };
     }
-    if inputs.valid & need != need {
-        // Not known to be wrong, so no business of the small ring; but not known to be right.
-        return config().drop_right == 0;
+    let is_tdx = record.vm_type == X86_TDX_VM;
+    if inputs.valid & need != need || is_tdx {
+        return Look::Unknown;
     }
     let leaf = |bit, eax| (record.flags & bit != 0).then_some(eax);
     let maxphyaddr = query_maxphyaddr(
         leaf(flag::LEAF_80000000, record.leaf_80000000_eax),
         leaf(flag::LEAF_80000008, record.leaf_80000008_eax),
     );
-    let level = tdp_root_level(
-        inputs.value[Variable::TdpRootLevel as usize] as u8,
-        inputs.value[Variable::MaxTdpLevel as usize] as u8,
-        maxphyaddr,
-    );
-    let right_mmu = if inputs.value[Variable::TdpEnabled as usize] == 0 {
-        record.after.handler != handler::TDP
+    let is_tdp = inputs.value[Variable::TdpEnabled as usize] != 0;
+    let (level, other_handler) = if is_tdp {
+        let forced = inputs.value[Variable::TdpRootLevel as usize] as u8;
+        let max = inputs.value[Variable::MaxTdpLevel as usize] as u8;
+        (tdp_root_level(forced, max, maxphyaddr), handler::OTHER)
+    } else if record.unread & (unread::CR4 | unread::EFER) == 0 {
+        (shadow_root_level(record.cr4, record.efer), handler::TDP)
     } else {
-        record.after.handler != handler::OTHER
-            && record.after.direct == 1
-            && record.after.root_level == u32::from(level)
+        return Look::Unknown;
     };
-    right_mmu && record.maxphyaddr == u32::from(maxphyaddr)
+    let is_right = record.maxphyaddr == u32::from(maxphyaddr)
+        && record.after.root_level == u32::from(level)
+        && record.after.handler != other_handler
+        && (record.after.direct == 1 || !is_tdp);
+    // The guest may have addresses that its root does not map, which is told although it is legal.
+    let may_be_out_of_reach = is_tdp && maxphyaddr > 48 && level == 4;
+    match (is_right, may_be_out_of_reach) {
+        (false, _) => Look::Suspect,
+        (true, true) => Look::Unknown,
+        (true, false) => Look::Right,
+    }
 }

@@ -157,6 +157,26 @@ fn roots_of_both_levels_in_one_vm() {
     assert_eq!(same, mismatch(&["EPT108", "EPT109"]), "one is stale: the CPUID is the same");
 }
 
+/// feb627e8d6f6 again: the CPUID of a vCPU is changed after it has run.
+#[test]
+fn a_maxphyaddr_that_changes_after_the_first_run() {
+    let mut events = corpus(SVM_5_10);
+    let mut changed = decisions(&mut events).last().expect("a decision").clone();
+    changed.vm = 1;
+    changed.maxphyaddr = changed.maxphyaddr.map(|bits| bits ^ 1);
+    changed.cpuid = None;
+    let until = events
+        .iter()
+        .position(|event| matches!(event.kind, EventKind::VmGone { vm: 1 }))
+        .expect("the first VM goes");
+    events.truncate(until);
+    let before = found(events.clone());
+    let kind = EventKind::Decision(Box::new(changed));
+    events.push(Event { time_ns: u64::MAX, kind });
+    let news: BTreeSet<_> = found(events).difference(&before).copied().collect();
+    assert!(news.contains(&("EPT108", Verdict::Advisory)), "{news:?}");
+}
+
 /// b628cb523c65: 52 bits, EPT of 4 levels, memory above 2^48: the guest faults for ever.
 #[test]
 fn a_guest_of_52_bits_on_a_root_of_4_levels() {

@@ -1,8 +1,6 @@
 //! The product in the lab, on real kvm_intel and kvm_amd: every cell, and what goes wrong.
 #![cfg(feature = "lab")]
 
-use std::fs;
-
 use ept_trace::model::{EventKind, Verdict};
 use serde_json::Value;
 use tests::lab::{json_lines, lab, xtask};
@@ -21,7 +19,7 @@ fn check_cell(cpu: &'static str, kernel: &'static str) {
         let rules = line["rules"].as_object().expect("rules by name");
         let mut not_ok = rules.iter().filter(|(_, verdict)| *verdict != "ok");
         if line["type"] == "decision" {
-            let number = |value: &Value| value.as_u64().map(|value| value as u32);
+            let number = |value: &Value| value.as_u64().and_then(|value| value.try_into().ok());
             let maxphyaddr = number(&line["maxphyaddr"]).expect("bits");
             assert_eq!(line["root_level"], cell.root_level(maxphyaddr), "{line}");
             for rule in ["EPT101", "EPT102", "EPT103", "EPT104", "EPT105", "EPT110"] {

@@ -60,16 +60,18 @@ fn modules_come_and_go_under_a_watch_that_began_before_them() {
     assert!((1..=3).contains(&seen("hardware_setup")));
 
     // Where the EPTP is written is not known without the module, and the stream says so.
-    let probe: Vec<_> = of_type(&lines, "hook")
+    let mut probe: Vec<_> = of_type(&lines, "hook")
         .into_iter()
         .filter(|line| line["hook"] == "vmwrite EPT_POINTER")
         .map(|line| line["attached"].as_bool().expect("a bool"))
         .collect();
+    probe.dedup();
     assert_eq!((probe.first(), probe.last()), (Some(&false), Some(&true)), "{probe:?}");
     let time = |line: &Value| line["time_ns"].as_u64().expect("a time");
     let eptps = of_type(&lines, "eptp");
     let soft = lines.iter().find(|line| line["mode"] == "soft").map(time).expect("shadow paging");
-    let (before, after): (Vec<_>, Vec<_>) = eptps.iter().partition(|line| time(line) < soft);
+    let (before, after): (Vec<&Value>, Vec<&Value>) =
+        eptps.into_iter().partition(|line| time(line) < soft);
     for eptps in [before, after] {
         let mut levels: Vec<_> = eptps.iter().filter_map(|line| line["level"].as_u64()).collect();
         levels.sort_unstable();
@@ -84,7 +86,8 @@ fn vms_that_are_killed_are_gone_and_the_next_ones_are_others() {
         ept-trace watch -j -- sh -c '
             for round in 1 2 3; do
                 ept-trace check --quiet --random 1000 & guests=$!
-                sleep 2; kill -9 $guests; wait $guests
+                until ls -l /proc/$guests/fd | grep -q kvm-vcpu; do sleep 0.1; done
+                sleep 0.3; kill -9 $guests; wait $guests
             done
             ept-trace check --quiet --maxphyaddr 36 --vcpus 1' > /out/watch.jsonl
     ";
@@ -102,7 +105,8 @@ fn vms_that_are_killed_are_gone_and_the_next_ones_are_others() {
     once.dedup();
     assert_eq!(once.len(), gone.len(), "a VM goes once");
     assert_eq!(once, seen, "and every one goes");
-    assert!(gone.len() > 20, "{}", gone.len());
+    // One for each round that was cut short, and those of the last command.
+    assert!(gone.len() > 3, "{}", gone.len());
 }
 
 #[test]

@@ -7,11 +7,11 @@ use aya_ebpf::EbpfContext as _;
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use aya_ebpf::macros::{kprobe, kretprobe};
 use aya_ebpf::programs::{ProbeContext, RetProbeContext};
-use ept_trace_common::abi::{Field, Hook, Variables, kind, unread};
+use ept_trace_common::abi::{ABSENT, Field, Hook, Variables, kind, unread};
 
 use crate::maps::{
-    Arguments, EVENTS, IN_SHADOW_INIT, Outcome, SCRATCH_SHADOW, VARIABLES, config, count, emit,
-    header, wanted,
+    Arguments, Aspect, EVENTS, IN_SHADOW_INIT, Outcome, SCRATCH_SHADOW, VARIABLES, config, count,
+    emit, header, is_news, wanted,
 };
 use crate::{read, vcpu};
 
@@ -55,7 +55,9 @@ fn remember(ctx: &ProbeContext, places: impl Fn(&Variables) -> [Field; 2]) -> Ou
     let [first, second] = VARIABLES.get(0).map_or([Field::ABSENT; 2], places);
     let registers = ctx.as_ptr() as u64;
     let asked = [read::field(registers, &first), read::field(registers, &second)];
-    let others = [asked[0].unwrap_or(0), asked[1].unwrap_or(0), u64::from(asked[0].is_some())];
+    // For EPT there is no second one.
+    let is_read = asked[0].is_some() && (asked[1].is_some() || second.offset == ABSENT);
+    let others = [asked[0].unwrap_or(0), asked[1].unwrap_or(0), u64::from(is_read)];
     match IN_SHADOW_INIT.insert(&bpf_get_current_pid_tgid(), &Arguments { vcpu, others }, 0) {
         Ok(()) => Outcome::Delivered,
         Err(_) => Outcome::Dropped,
@@ -99,5 +101,9 @@ fn returned(hook: Hook) -> Outcome {
         record.ept_caps = vcpu::member(missing, vcpu, place, unread::EPT_CAPS) as u32;
     }
     vcpu::read_inputs(&mut record.inputs);
+    let rest = u64::from(record.level) << 32 | u64::from(record.ept_caps);
+    if !is_news(vcpu, Aspect::Shadow, &[first, second, record.role, rest, record.vm]) {
+        return Outcome::Filtered;
+    }
     emit(&EVENTS, record)
 }

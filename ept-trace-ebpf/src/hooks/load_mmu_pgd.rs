@@ -14,10 +14,13 @@ use ept_trace_common::decision::tdp_root_level;
 use ept_trace_common::eptp;
 
 use crate::maps::{
-    Arguments, EVENTS, IN_LOAD_PGD, Outcome, SCRATCH_LOAD, URGENT, VARIABLES, config, count, emit,
-    header, wanted,
+    Arguments, Aspect, EVENTS, IN_LOAD_PGD, Look, Outcome, SCRATCH_LOAD, VARIABLES, config, count,
+    emit, emit_urgently, header, is_news, wanted,
 };
 use crate::{read, vcpu};
+
+/// `guest_mode` of `kvm_mmu_page_role`: a root for L2.
+const GUEST_MODE: u32 = 1 << 17;
 
 /// Entry of `vmx_load_mmu_pgd(vcpu, root_hpa, root_level)`.
 #[kprobe]
@@ -89,9 +92,6 @@ fn report(hook: Hook, call: &Arguments, written: u64) -> Outcome {
     if vcpu::is_nested(vcpu) {
         record.flags |= flag::NESTED;
     }
-    if vcpu::has_run(vcpu) {
-        record.flags |= flag::HAS_RUN;
-    }
     record.unread = 0;
     let missing = &mut record.unread;
     record.vm = vcpu::member(missing, vcpu, &fields.kvm, unread::VM);
@@ -107,16 +107,23 @@ fn report(hook: Hook, call: &Arguments, written: u64) -> Outcome {
     }
     read_page_role(record);
     vcpu::read_inputs(&mut record.inputs);
-    if plainly_right(record) {
-        if config().drop_right != 0 && vcpu::are_as_judged(&record.inputs) {
-            return Outcome::Filtered;
-        }
-        return emit(&EVENTS, record);
+    let is_nested = record.flags & flag::NESTED != 0;
+    let aspect = if is_nested { Aspect::NestedRoot } else { Aspect::Root };
+    let levels = u64::from(record.level) << 32 | u64::from(record.mmu_level);
+    let roles = u64::from(record.page_role) << 32 | u64::from(record.maxphyaddr);
+    let now = [record.eptp, record.root_hpa, record.mmu_root_hpa, levels, roles];
+    if !is_news(vcpu, aspect, &now) {
+        return Outcome::Filtered;
     }
-    record.flags |= flag::SUSPECT;
-    match emit(&URGENT, record) {
-        Outcome::Dropped => emit(&EVENTS, record),
-        outcome => outcome,
+    match look_at(record, matches!(hook, Hook::SvmLoadPgd)) {
+        Look::Right if config().drop_right != 0 && vcpu::are_as_judged(&record.inputs) => {
+            Outcome::Filtered
+        }
+        Look::Right | Look::Unknown => emit(&EVENTS, record),
+        Look::Suspect => {
+            record.flags |= flag::SUSPECT;
+            emit_urgently(record)
+        }
     }
 }
 
@@ -153,15 +160,21 @@ fn shadow_page(root_hpa: u64) -> Option<u64> {
     read::field(page, &config.fields.page_private)
 }
 
-/// Whether root, MMU and EPTP plainly agree. Chooses the ring, and what `--mismatches` drops;
-/// userspace judges what it gets by itself.
+/// Whether root, MMU and EPTP plainly agree.
 #[inline(always)]
-fn plainly_right(record: &LoadRecord) -> bool {
+fn look_at(record: &LoadRecord, is_svm: bool) -> Look {
     let need = (1 << Variable::MaxTdpLevel as u32) | (1 << Variable::TdpEnabled as u32);
     let inputs = &record.inputs;
-    if record.unread != 0 || record.flags & flag::NESTED != 0 || inputs.valid & need != need {
-        // Not known to be wrong, so no business of the small ring; but not known to be right.
-        return config().drop_right == 0;
+    let is_tdp = inputs.value[Variable::TdpEnabled as usize] != 0;
+    let is_page_missing = record.unread & unread::PAGE_ROLE != 0;
+    // L2's table follows L1, and that of shadow paging the guest.
+    if record.unread & !unread::PAGE_ROLE != 0
+        || record.flags & (flag::NESTED | flag::DUMMY_ROOT) != 0
+        || inputs.valid & need != need
+        || !is_tdp
+        || record.page_role & GUEST_MODE != 0
+    {
+        return Look::Unknown;
     }
     let level = tdp_root_level(
         inputs.value[Variable::TdpRootLevel as usize] as u8,
@@ -171,11 +184,9 @@ fn plainly_right(record: &LoadRecord) -> bool {
     let root_agrees = record.mmu_root_hpa == record.root_hpa
         && record.mmu_level == u32::from(level)
         && record.level == u32::from(level)
-        && record.page_role & 0xf == u32::from(level);
-    if record.eptp == 0 {
-        return root_agrees && inputs.value[Variable::TdpEnabled as usize] != 0;
-    }
+        && (is_page_missing || record.page_role & 0xf == u32::from(level));
     let accessed_dirty = inputs.value[Variable::EnableEptAdBits as usize] != 0
         && record.flags & flag::AD_DISABLED == 0;
-    root_agrees && record.eptp == eptp::of(record.root_hpa, level, accessed_dirty)
+    let eptp_agrees = is_svm || record.eptp == eptp::of(record.root_hpa, level, accessed_dirty);
+    if root_agrees && eptp_agrees { Look::Right } else { Look::Suspect }
 }

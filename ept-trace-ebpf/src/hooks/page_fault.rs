@@ -19,6 +19,8 @@ use crate::vcpu;
 const LOOP: u32 = 256;
 /// Within this time: what write-protects a page again and again, such as dirty logging, is slower.
 const PERIOD_NS: u64 = 1_000_000_000;
+/// After such a pause it is another loop.
+const PAUSE_NS: u64 = PERIOD_NS / 4;
 
 /// Entry of `kvm_mmu_page_fault(vcpu, cr2_or_gpa, error_code, ...)`.
 #[kprobe]
@@ -47,6 +49,8 @@ pub fn kvm_tdp_page_fault(ctx: RetProbeContext) -> u32 {
         None => Outcome::Filtered,
         Some(call) => answered(&call, ctx.ret::<u64>() as u32),
     };
+    // Once for each fault: KVM_PRE_FAULT_MEMORY and asynchronous faults come here without one.
+    let _ = IN_FAULT.remove(&thread);
     count(Hook::TdpFaultReturn, &outcome);
     0
 }
@@ -56,22 +60,25 @@ fn answered(call: &Arguments, answer: u32) -> Outcome {
     let [gpa, error_code, _] = call.others;
     // SAFETY: a helper without arguments.
     let now = unsafe { bpf_ktime_get_ns() };
-    let first = Repeated { gpa, error_code, since_ns: now, answer, count: 1 };
+    let first = Repeated { gpa, error_code, since_ns: now, last_ns: now, answer, count: 1 };
     let Some(last) = FAULTS.get_ptr_mut(&call.vcpu) else {
         return match FAULTS.insert(&call.vcpu, &first, 0) {
             Ok(()) => Outcome::Filtered,
             Err(_) => Outcome::Dropped,
         };
     };
-    // SAFETY: a vCPU faults on one thread at a time, and only it has this key.
+    // SAFETY: the element stays mapped while the program runs. Should the map have given it to
+    // another vCPU meanwhile, a count is wrong, and starts anew with its next fault.
     let last = unsafe { &mut *last };
     if (last.gpa, last.error_code, last.answer) != (gpa, error_code, answer)
         || (last.count < LOOP && now - last.since_ns > PERIOD_NS)
+        || now - last.last_ns > PAUSE_NS
     {
         *last = first;
         return Outcome::Filtered;
     }
     last.count = last.count.saturating_add(1);
+    last.last_ns = now;
     if last.count < LOOP || !last.count.is_power_of_two() {
         return Outcome::Filtered;
     }

@@ -66,7 +66,7 @@ pub(super) fn programs(write: Option<&Path>) -> Result<Exit> {
     }
     preflight()?;
     let config = Host::read()?.config(&Tracefs::open()?, None, false);
-    for size in program_sizes(config)? {
+    for size in program_sizes(&config)? {
         print(&(serde_json::to_string(&size)? + "\n"))?;
     }
     Ok(Exit::Clean)

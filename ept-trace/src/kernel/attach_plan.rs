@@ -160,7 +160,7 @@ impl AttachPlan {
     /// The plan as a stream tells it.
     pub fn event(&self) -> EventKind {
         let status = |planned: &PlannedHook| HookStatus {
-            hook: planned.name.to_owned(),
+            hook: planned.name.clone(),
             attached: planned.attach.is_ok(),
             how: match &planned.attach {
                 Ok(attach) => attach.to_string(),
@@ -242,6 +242,11 @@ fn kprobe(hook: Hook, host: &Host) -> Result<Attach, String> {
         )),
         Presence::Absent | Presence::InTransit => kprobe(format!("{module}:{symbol}"), true),
         Presence::Loaded | Presence::BuiltIn => match host.symbols.unique(module, symbol) {
+            _ if matches!(hook, Hook::VmxLoadPgd | Hook::SvmLoadPgd)
+                && !host.facts.behaviour.has_max_tdp_level =>
+            {
+                Err("it has no argument for the level before 5.9".to_owned())
+            }
             _ if hook == Hook::ShadowEptEntry && host.eptp12_place().is_none() => {
                 Err("which argument EPTP12 is cannot be told without BTF of kvm".to_owned())
             }

@@ -175,7 +175,7 @@ fn gather(
             || parameter("tdp_max_root_level"),
         has_cached_tdp_level: layout.has_cached_tdp_level,
         has_maxguestphyaddr: symbols.unique("kvm", "cpuid_query_maxguestphyaddr").is_some(),
-        has_passthrough: layout.modules.has_passthrough,
+        passthrough_bit: layout.modules.passthrough_bit,
         ret_pf: None,
     };
     let behaviour = Behaviour {

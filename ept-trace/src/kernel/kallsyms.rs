@@ -13,7 +13,7 @@ pub struct Symbol {
     pub name: String,
     /// Its module; empty for the kernel itself.
     pub module: String,
-    /// Where the next symbol begins, if there is one in the same module.
+    /// Where the next symbol of the same module begins, for the one that is looked into.
     end: Option<u64>,
 }
 
@@ -50,6 +50,9 @@ const WANTED: &[&str] = &[
     "vmx_load_mmu_pgd",
 ];
 
+/// The function whose code is looked into: its end has to be known.
+const SEARCHED: &str = "vmx_load_mmu_pgd";
+
 impl Symbols {
     /// Reads the running kernel's.
     ///
@@ -65,8 +68,12 @@ impl Symbols {
 
     /// Parses lines of `address type name [module]`; what is not one is passed over.
     pub fn parse(text: &str) -> Self {
-        let lines = || text.lines().filter_map(parse_line);
-        let wanted = lines().filter(|(_, name, _)| WANTED.binary_search(name).is_ok());
+        let wanted = text.lines().filter_map(|line| {
+            // The name first: there are 200 000 lines, and few are kept.
+            let name = line.split_ascii_whitespace().nth(2)?;
+            WANTED.binary_search(&name).ok()?;
+            parse_line(line)
+        });
         let mut found: Vec<_> = wanted
             .map(|(address, name, module)| Symbol {
                 address,
@@ -75,13 +82,8 @@ impl Symbols {
                 end: None,
             })
             .collect();
-        // The table is in the order of addresses for the kernel itself, and not for modules.
-        for (address, _, module) in lines() {
-            for symbol in found.iter_mut().filter(|symbol| symbol.module == module) {
-                if address > symbol.address && symbol.end.is_none_or(|end| address < end) {
-                    symbol.end = Some(address);
-                }
-            }
+        for symbol in found.iter_mut().filter(|symbol| symbol.name == SEARCHED) {
+            symbol.end = end(text, symbol);
         }
         Self { found }
     }
@@ -98,7 +100,7 @@ impl Symbols {
         of_that_name.next().is_none().then_some(first)
     }
 
-    /// Where the symbol after it begins, if the kernel tells addresses.
+    /// Where the symbol after it begins, if it is one that is looked into.
     pub fn end(&self, module: &str, name: &str) -> Option<u64> {
         self.unique(module, name).and_then(|symbol| symbol.end)
     }
@@ -107,6 +109,18 @@ impl Symbols {
     pub fn address(&self, module: &str, name: &str) -> Option<u64> {
         self.unique(module, name).map(|symbol| symbol.address).filter(|address| *address != 0)
     }
+}
+
+/// Where the next symbol of the same module begins. The table is not in the order of addresses.
+fn end(text: &str, symbol: &Symbol) -> Option<u64> {
+    let suffix =
+        if symbol.module.is_empty() { String::new() } else { format!("[{}]", symbol.module) };
+    text.lines()
+        .filter(|line| line.ends_with(&suffix))
+        .filter_map(parse_line)
+        .filter(|(address, _, module)| *module == symbol.module && *address > symbol.address)
+        .map(|(address, ..)| address)
+        .min()
 }
 
 /// Address, name and module of a line.
@@ -146,14 +160,19 @@ broken\n\
     #[test]
     fn a_function_ends_where_the_next_symbol_of_its_module_begins() {
         let table = "\
-ffffffffc0a01800 t after\t[kvm]\n\
-ffffffffc0a01000 t kvm_init_mmu\t[kvm]\n\
-ffffffffc0a01200 t between\t[other]\n\
-ffffffffc0a01400 t next\t[kvm]\n\
-ffffffffc0a02000 t kvm_configure_mmu\t[kvm]\n";
+ffffffffc0a01800 t after\t[kvm_intel]\n\
+ffffffffc0a01000 t vmx_load_mmu_pgd\t[kvm_intel]\n\
+ffffffffc0a01200 t between\t[kvm]\n\
+ffffffffc0a01400 t next\t[kvm_intel]\n\
+ffffffffc0a00800 t before\t[kvm_intel]\n";
         let symbols = Symbols::parse(table);
-        assert_eq!(symbols.end("kvm", "kvm_init_mmu"), Some(0xffff_ffff_c0a0_1400));
-        assert_eq!(symbols.end("kvm", "kvm_configure_mmu"), None);
+        let end = symbols.end("kvm_intel", "vmx_load_mmu_pgd");
+        assert_eq!(end, Some(0xffff_ffff_c0a0_1400));
+        let last = table.replace("1400", "0400").replace("1800", "0600");
+        assert_eq!(Symbols::parse(&last).end("kvm_intel", "vmx_load_mmu_pgd"), None);
+        let built_in = "ffffffff81001000 t vmx_load_mmu_pgd\nffffffff81001100 t next\n";
+        let end = Symbols::parse(built_in).end("kvm_intel", "vmx_load_mmu_pgd");
+        assert_eq!(end, Some(0xffff_ffff_8100_1100));
     }
 
     #[test]

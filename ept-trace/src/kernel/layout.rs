@@ -36,8 +36,8 @@ pub struct Layout {
 pub struct ModuleLayout {
     /// In `kvm_mmu_page`: `role`.
     pub page_role: Field,
-    /// The role of a `kvm_mmu_page` can say `passthrough`.
-    pub has_passthrough: bool,
+    /// Which bit of `kvm_mmu_page_role` is `passthrough`, if there is such a bit.
+    pub passthrough_bit: Option<u8>,
     /// In `vcpu_vmx`: `nested.msrs.ept_caps`.
     pub ept_caps: Field,
     /// `RET_PF_FIXED` and `RET_PF_SPURIOUS`.
@@ -114,7 +114,6 @@ impl Layout {
                 "kvm_vcpu",
                 &["arch.root_mmu.root_role.ad_disabled", "arch.root_mmu.mmu_role.base.ad_disabled"],
             ),
-            last_vmentry_cpu: known("kvm_vcpu", &["arch.last_vmentry_cpu"]),
             page_private: known("page", &["private"]),
         };
         let mut missing_files = Vec::new();
@@ -153,7 +152,7 @@ impl ModuleLayout {
         let ret_pf = |fixed, spurious| Some(RetPf { fixed: fixed?, spurious: spurious? });
         Self {
             page_role: find_known(btf, "kvm_mmu_page", &["role.word", "role"]),
-            has_passthrough: btf.field("kvm_mmu_page_role", "passthrough").is_ok(),
+            passthrough_bit: bit_of(btf, "kvm_mmu_page_role", "passthrough"),
             ept_caps: Field::ABSENT,
             ret_pf: ret_pf(btf.enumerator("RET_PF_FIXED"), btf.enumerator("RET_PF_SPURIOUS")),
             configure_mmu_parameters: btf.parameters("kvm_configure_mmu"),
@@ -161,6 +160,12 @@ impl ModuleLayout {
             shadow_npt_parameters: btf.parameters("kvm_init_shadow_npt_mmu"),
         }
     }
+}
+
+/// The place of a member of one bit, from the structure's first.
+fn bit_of(btf: &Btf, structure: &str, member: &str) -> Option<u8> {
+    let field = btf.field(structure, member).ok().filter(|field| field.width == 1)?;
+    u8::try_from(field.offset * 8 + u32::from(field.shift)).ok()
 }
 
 /// Puts the BTF of a module on top, in the place of another; without it, vmlinux has to do.

@@ -90,13 +90,36 @@ pub(super) struct KprobeEvent {
     name: String,
 }
 
+/// Where in a function an event is.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum At {
+    /// At its entry, or at an instruction.
+    Instruction,
+    /// At its return.
+    Return,
+    /// At its return, and it sleeps: as many calls may be in progress as vCPUs wait for memory. The
+    /// kernel's own guess, twice the CPUs, is made for functions that do not.
+    ReturnOfSleeper,
+}
+
+impl At {
+    /// As tracefs names it; 1024 is how many calls may be in progress.
+    fn kind(self) -> &'static str {
+        match self {
+            Self::Instruction => "p",
+            Self::Return => "r",
+            Self::ReturnOfSleeper => "r1024",
+        }
+    }
+}
+
 impl KprobeEvent {
     /// Makes the event.
     pub(super) fn create(
         tracefs: &Tracefs,
         name: &str,
         place: &str,
-        at_return: bool,
+        at: At,
         deferred: bool,
     ) -> Result<Self> {
         let group = own_group();
@@ -104,7 +127,7 @@ impl KprobeEvent {
             name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
         // kprobe_profile shows no groups, so the name alone must tell whose it is.
         let name = format!("{name}_{}", own_id());
-        let kind = if at_return { 'r' } else { 'p' };
+        let kind = at.kind();
         tracefs
             .command(&format!("{kind}:{group}/{name} {place}\n"))
             .map_err(|err| refused(err, place, deferred))?;

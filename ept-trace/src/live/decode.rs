@@ -110,7 +110,6 @@ impl Decoder {
             tdp_init_seen: is(flag::TDP_INIT_SEEN),
             vm_type: (fields.vm_type.offset != ABSENT && read(unread::VM_TYPE))
                 .then_some(record.vm_type),
-            has_run: is(flag::HAS_RUN),
             cr4: read(unread::CR4).then_some(record.cr4),
             efer: read(unread::EFER).then_some(record.efer),
             before: is(flag::BEFORE_READ).then(|| mmu_state(&record.before)),
@@ -140,7 +139,6 @@ impl Decoder {
             vcpu: record.vcpu_id,
             maxphyaddr: read(unread::MAXPHYADDR).then_some(record.maxphyaddr),
             nested: is(flag::NESTED),
-            has_run: is(flag::HAS_RUN),
             eptp: (hook == Hook::EptpWrite).then_some(record.eptp),
             root_hpa: record.root_hpa,
             level: u8::try_from(record.level).unwrap_or(u8::MAX),

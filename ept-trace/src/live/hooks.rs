@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use ept_trace_common::abi::{Counters, Hook};
 
-use super::attachment::{Attachment, KprobeEvent, attach};
+use super::attachment::{At, Attachment, KprobeEvent, attach};
 use super::counters;
 use super::object::Object;
 use crate::analysis::HookCounts;
@@ -28,6 +28,8 @@ struct LiveHook {
     unseen: u64,
     /// Hits that the kernel counted until the program was taken off.
     hits: u64,
+    /// Calls that the program counted before, on an event that was removed.
+    fired_before: u64,
     /// Losses that were shown already.
     shown: u64,
 }
@@ -36,19 +38,31 @@ struct LiveHook {
 #[derive(Debug, Default)]
 pub(super) struct Hooks {
     live: Vec<LiveHook>,
+    /// The last counts of hooks that were removed, and may be set again.
+    removed: Vec<(Hook, HookCounts)>,
+}
+
+impl LiveHook {
+    /// Takes the program off its event.
+    fn detach(&mut self, tracefs: &Tracefs) {
+        // Read while the program still sees every hit, and compared with what it counted later: so
+        // the edge can hide a miss, and never invent one.
+        if self.attachment.is_some()
+            && let Some(event) = &self.event
+            && let Ok((hits, _)) = event.profile(tracefs)
+        {
+            self.hits = hits;
+        }
+        self.attachment = None;
+    }
 }
 
 impl Hooks {
     /// Attaches every hook that the plan has chosen and that is not attached yet. One that the
     /// kernel refuses is put down in the plan as refused; whether enough is left is for the plan
-    /// to say. Tells whether anything was attached.
-    pub(super) fn attach(
-        &mut self,
-        plan: &mut AttachPlan,
-        object: &mut Object,
-        tracefs: &Tracefs,
-    ) -> bool {
-        let mut any = self.remove_moved(plan, tracefs);
+    /// to say.
+    pub(super) fn attach(&mut self, plan: &mut AttachPlan, object: &mut Object, tracefs: &Tracefs) {
+        self.remove_refused(plan, object, tracefs);
         let mut order: Vec<_> = plan.hooks.iter_mut().collect();
         // An outcome before its entry: an outcome without an entry is a call that began before us,
         // an entry without an outcome would look like a loss.
@@ -59,30 +73,30 @@ impl Hooks {
                 continue;
             }
             match attach_one(planned.hook, &planned.name, how, object, tracefs) {
-                Ok(live) => {
-                    self.live.push(live);
-                    any = true;
-                }
+                Ok(live) => self.live.push(live),
                 Err(err) => planned.attach = Err(format!("{err:#}")),
             }
         }
-        self.remove_halves(plan, tracefs);
-        any
+        self.remove_halves(plan, object, tracefs);
     }
 
-    /// Removes what is set inside a function that has another place for it now, or none: another
-    /// build of its module may have been loaded. Tells whether there was any.
-    fn remove_moved(&mut self, plan: &AttachPlan, tracefs: &Tracefs) -> bool {
-        let has_moved = |live: &LiveHook| {
-            let planned = plan.hooks.iter().find(|planned| planned.hook == live.hook);
-            live.hook == Hook::EptpWrite
-                && planned.is_none_or(|planned| planned.attach.as_ref() != Ok(&live.how))
+    /// Removes what is set inside a function: its module may have been loaded again as another
+    /// build, and its code is searched anew, without a breakpoint of ours in it.
+    pub(super) fn remove_inner(&mut self, object: &Object, tracefs: &Tracefs) {
+        self.remove_where(|live| live.hook == Hook::EptpWrite, object, tracefs);
+    }
+
+    /// Removes hooks on functions that turn out to have other arguments.
+    fn remove_refused(&mut self, plan: &AttachPlan, object: &Object, tracefs: &Tracefs) {
+        let is_refused = |live: &LiveHook| {
+            matches!(live.hook, Hook::VmxLoadPgd | Hook::SvmLoadPgd)
+                && plan.hooks.iter().any(|hook| hook.hook == live.hook && hook.attach.is_err())
         };
-        self.remove_where(has_moved, tracefs)
+        self.remove_where(is_refused, object, tracefs);
     }
 
     /// Removes a hook whose other half could not be attached: it sees nothing.
-    fn remove_halves(&mut self, plan: &mut AttachPlan, tracefs: &Tracefs) {
+    fn remove_halves(&mut self, plan: &mut AttachPlan, object: &Object, tracefs: &Tracefs) {
         plan.refuse_halves();
         let is_half = |live: &LiveHook, hooks: &[Hook]| {
             PAIRS.iter().any(|pair| {
@@ -91,19 +105,26 @@ impl Hooks {
             })
         };
         let hooks: Vec<_> = self.live.iter().map(|live| live.hook).collect();
-        self.remove_where(|live| is_half(live, &hooks), tracefs);
+        self.remove_where(|live| is_half(live, &hooks), object, tracefs);
     }
 
-    fn remove_where(&mut self, mut is: impl FnMut(&LiveHook) -> bool, tracefs: &Tracefs) -> bool {
-        let mut any = false;
-        for mut live in self.live.extract_if(.., |live| is(live)) {
-            any = true;
-            live.attachment = None;
+    fn remove_where(&mut self, is: impl Fn(&LiveHook) -> bool, object: &Object, tracefs: &Tracefs) {
+        let (gone, kept): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.live).into_iter().partition(|live| is(live));
+        self.live = kept;
+        for mut live in gone {
+            live.detach(tracefs);
+            match self.counts_of(&live, object, tracefs) {
+                Ok(counts) => {
+                    self.removed.retain(|(hook, _)| *hook != live.hook);
+                    self.removed.push((live.hook, counts));
+                }
+                Err(err) => log::warn!("the counts of {} are lost: {err:#}", live.name),
+            }
             if let Some(event) = live.event.take() {
                 event.remove(tracefs);
             }
         }
-        any
     }
 
     /// Whether a hook is attached.
@@ -125,14 +146,7 @@ impl Hooks {
                 are_returning = true;
                 sleep(LAST_RETURNS);
             }
-            // Read while the program still sees every hit, and compared with what it counted
-            // later: so the edge can hide a miss, and never invent one.
-            if let Some(event) = &live.event
-                && let Ok((hits, _)) = event.profile(tracefs)
-            {
-                live.hits = hits;
-            }
-            live.attachment = None;
+            live.detach(tracefs);
         }
         any
     }
@@ -149,7 +163,10 @@ impl Hooks {
 
     /// What became of the calls of every hook so far.
     pub(super) fn counts(&self, object: &Object, tracefs: &Tracefs) -> Result<Vec<HookCounts>> {
-        self.live.iter().map(|live| self.counts_of(live, object, tracefs)).collect()
+        let live = self.live.iter().map(|live| self.counts_of(live, object, tracefs));
+        let is_live = |hook: Hook| self.live.iter().any(|live| live.hook == hook);
+        let removed = self.removed.iter().filter(|(hook, _)| !is_live(*hook));
+        live.chain(removed.map(|(_, counts)| Ok(counts.clone()))).collect()
     }
 
     fn counts_of(&self, live: &LiveHook, object: &Object, tracefs: &Tracefs) -> Result<HookCounts> {
@@ -157,7 +174,8 @@ impl Hooks {
         let is_detached = live.attachment.is_none();
         let not_run = if is_detached && live.event.is_some() {
             // What the kernel hit and the program has not seen.
-            live.hits.saturating_sub(live.unseen).saturating_sub(counters.fired)
+            let fired = counters.fired.saturating_sub(live.fired_before);
+            live.hits.saturating_sub(live.unseen).saturating_sub(fired)
         } else {
             object.program(live.hook).map_or(0, counters::recursion_misses)
         };
@@ -168,6 +186,8 @@ impl Hooks {
         if is_detached {
             missed = missed.max(self.missing_returns(live.hook, &counters, object)?);
         }
+        let before = self.removed.iter().find(|(hook, _)| *hook == live.hook);
+        missed += before.map_or(0, |(_, counts)| counts.missed);
         Ok(HookCounts {
             hook: live.name.clone(),
             fired: counters.fired + missed,
@@ -199,6 +219,7 @@ impl Hooks {
     ) -> Result<Vec<(String, u64)>> {
         let counts = self.counts(object, tracefs)?;
         let mut losses = Vec::new();
+        // The live ones come first.
         for (live, counts) in self.live.iter_mut().zip(counts) {
             let records = counts.lost().saturating_sub(live.shown);
             if records > 0 {
@@ -226,14 +247,28 @@ fn attach_one(
     object.load(hook)?;
     let event = match how {
         Attach::Kprobe { place, at_return, deferred } => {
-            Some(KprobeEvent::create(tracefs, name, place, *at_return, *deferred)?)
+            let at = match (at_return, hook) {
+                (false, _) => At::Instruction,
+                (true, Hook::TdpFaultReturn) => At::ReturnOfSleeper,
+                (true, _) => At::Return,
+            };
+            Some(KprobeEvent::create(tracefs, name, place, at, *deferred)?)
         }
         Attach::Tracepoint { .. } => None,
     };
-    let name = name.to_owned();
-    let how = how.clone();
-    let mut live =
-        LiveHook { hook, name, how, attachment: None, event, unseen: 0, hits: 0, shown: 0 };
+    // An event may have been removed and be made again; the program counts on.
+    let before = counters::read(object, hook)?;
+    let mut live = LiveHook {
+        hook,
+        name: name.to_owned(),
+        how: how.clone(),
+        attachment: None,
+        event,
+        unseen: 0,
+        hits: 0,
+        fired_before: before.fired,
+        shown: before.dropped,
+    };
     match set_program(&mut live, object, tracefs) {
         Ok(()) => Ok(live),
         Err(err) => {
@@ -264,7 +299,8 @@ fn unseen_hits(live: &LiveHook, object: &Object, tracefs: &Tracefs) -> Result<u6
     let mut unseen = 0;
     for _ in 0..100 {
         let (before, _) = event.profile(tracefs)?;
-        let fired = counters::read(object, live.hook)?.fired;
+        let counted = counters::read(object, live.hook)?.fired;
+        let fired = counted.saturating_sub(live.fired_before);
         let (after, _) = event.profile(tracefs)?;
         unseen = before.saturating_sub(fired);
         if before == after {

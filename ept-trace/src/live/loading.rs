@@ -3,7 +3,7 @@
 use ept_trace_common::abi::ConfigureRecord;
 
 use crate::kernel::{Modules, Presence};
-use crate::model::{Event, EventKind, Inputs};
+use crate::model::{Event, EventKind, Inputs, Nested};
 
 /// Decisions that wait at most. A load takes a second or two; who decides more often than this
 /// meanwhile is told that some were not judged.
@@ -69,13 +69,7 @@ impl Loading {
                 let reason = "more was seen of guests than can wait for a module".to_owned();
                 return Some(Event { kind: EventKind::Gap { reason }, ..event });
             }
-            // Read where the variables of the module before were, if at all.
-            match &mut event.kind {
-                EventKind::Decision(decision) => decision.inputs = Inputs::default(),
-                EventKind::Load(load) => load.inputs = Inputs::default(),
-                EventKind::ShadowMmu(mmu) => mmu.inputs = Inputs::default(),
-                _ => {}
-            }
+            forget_module(&mut event.kind);
             self.waiting.push(Waiting::Event(event));
             return None;
         }
@@ -110,5 +104,30 @@ impl Loading {
     pub(super) fn settled(&mut self) -> Vec<Waiting> {
         self.since = None;
         std::mem::take(&mut self.waiting)
+    }
+}
+
+/// Takes out what was read by the addresses and offsets of the module before, if at all.
+fn forget_module(kind: &mut EventKind) {
+    match kind {
+        EventKind::Decision(decision) => {
+            decision.inputs = Inputs::default();
+            decision.after.page_fault = None;
+            if let Some(before) = &mut decision.before {
+                before.page_fault = None;
+            }
+        }
+        EventKind::Load(load) => {
+            load.inputs = Inputs::default();
+            load.page_role = None;
+        }
+        EventKind::ShadowMmu(mmu) => {
+            mmu.inputs = Inputs::default();
+            mmu.nested = match mmu.nested {
+                Nested::Ept { .. } => Nested::Ept { eptp12: None, shown: None },
+                Nested::Npt { .. } => Nested::Npt { l1: None },
+            };
+        }
+        _ => {}
     }
 }

@@ -74,7 +74,7 @@ fn program_name(hook: Hook) -> &'static str {
 
 impl Object {
     /// Creates the maps and relocates the programs; none is loaded yet.
-    pub(super) fn open(config: Config, ring_bytes: u32, file: Option<&Path>) -> Result<Self> {
+    pub(super) fn open(config: &Config, ring_bytes: u32, file: Option<&Path>) -> Result<Self> {
         let bytes;
         let object = match file {
             Some(path) => {
@@ -88,7 +88,7 @@ impl Object {
         // The logs of the kernel side cost a check for each message, unless asked for.
         let log_level: u8 = if log::log_enabled!(log::Level::Warn) { 2 } else { 0 };
         let ebpf = EbpfLoader::new()
-            .override_global("CONFIG", &Abi(config), true)
+            .override_global("CONFIG", &Abi(*config), true)
             .override_global("AYA_LOG_LEVEL", &log_level, false)
             .map_max_entries("EVENTS", ring_bytes)
             .load(object)
@@ -196,7 +196,7 @@ fn refused(err: anyhow::Error, what: &str) -> anyhow::Error {
 /// # Errors
 ///
 /// If the object itself cannot be loaded.
-pub fn program_sizes(config: Config) -> Result<Vec<ProgramSize>> {
+pub fn program_sizes(config: &Config) -> Result<Vec<ProgramSize>> {
     let mut object = Object::open(config, 1 << 12, None)?;
     let size = |hook| {
         let refused = object.load(hook).err().map(|err| format!("{err:#}"));

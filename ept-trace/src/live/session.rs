@@ -83,7 +83,7 @@ impl Session {
 
         let config = host.config(&tracefs, options.tgid, options.drop_right);
         let ring_bytes = options.ring_bytes.unwrap_or(RING_BYTES);
-        let mut object = Object::open(config, ring_bytes, options.object.as_deref())?;
+        let mut object = Object::open(&config, ring_bytes, options.object.as_deref())?;
         object.set_variables(host.variables())?;
         object.forward_logs();
 
@@ -227,6 +227,7 @@ impl Session {
     fn read_anew(&mut self) -> Result<Vec<Event>> {
         // Until the new addresses are known, none are.
         self.object.set_variables(Variables::UNKNOWN)?;
+        self.hooks.remove_inner(&self.object, &self.tracefs);
         let host = Host::read();
         if !self.loading.is_unchanged() || host.is_err() {
             // Changed again while it was read: the next look sees that.
@@ -243,7 +244,8 @@ impl Session {
             if config.tracepoints != self.config.tracepoints {
                 plan.refuse_tracepoints("kvm was not loaded when ept-trace was started");
             }
-            if self.hooks.attach(&mut plan, &mut self.object, &self.tracefs) {
+            self.hooks.attach(&mut plan, &mut self.object, &self.tracefs);
+            if plan != self.plan {
                 self.plan = plan;
                 events.push(now(self.plan.event()));
             }
@@ -252,10 +254,16 @@ impl Session {
             if !self.loading.is_unchanged() {
                 self.object.set_variables(Variables::UNKNOWN)?;
             }
-        } else if self.hooks.detach(&self.tracefs) {
-            let reason = "kvm was loaded with other structures than when ept-trace was started: \
-                          nothing is captured until it is started again";
-            events.push(now(EventKind::Gap { reason: reason.to_owned() }));
+        } else {
+            // What has waited was read by the offsets of another kvm.
+            let unjudged = self.loading.settled().len();
+            if self.hooks.detach(&self.tracefs) || unjudged > 0 {
+                let reason = format!(
+                    "kvm was loaded with other structures than when ept-trace was started: nothing \
+                     is captured until it is started again, and {unjudged} records are not judged"
+                );
+                events.push(now(EventKind::Gap { reason }));
+            }
         }
         events.push(now(EventKind::Facts(Box::new(self.host.facts.clone()))));
         let behaviour = &self.host.facts.behaviour;

@@ -147,8 +147,6 @@ pub struct Decision {
     pub tdp_init_seen: bool,
     /// `kvm->arch.vm_type`, where the kernel has it.
     pub vm_type: Option<u32>,
-    /// The vCPU has been in the guest before.
-    pub has_run: bool,
     /// `vcpu->arch.cr4`.
     pub cr4: Option<u64>,
     /// `vcpu->arch.efer`.
@@ -280,9 +278,7 @@ pub struct Load {
     pub maxphyaddr: Option<u32>,
     /// The MMU in use is `guest_mmu`: L2 runs on it.
     pub nested: bool,
-    /// The vCPU has been in the guest before.
-    pub has_run: bool,
-    /// What `construct_eptp` returned; none on SVM.
+    /// What was written to the VMCS as EPT_POINTER; none on SVM.
     pub eptp: Option<u64>,
     /// `root_hpa`, the argument.
     pub root_hpa: u64,
@@ -296,13 +292,24 @@ pub struct Load {
     pub ad_disabled: Option<bool>,
     /// `kvm_mmu_page_role` of the page that the root is.
     pub page_role: Option<u32>,
-    /// The page is no `kvm_mmu_page`: a dummy root.
+    /// The page is no `kvm_mmu_page`: a dummy root, or one of shadow paging.
     pub is_dummy: bool,
     /// KVM's own variables at that moment.
     pub inputs: Inputs,
 }
 
 impl Load {
+    /// Whether it is a root of TDP; with shadow paging, its level is that of the guest's own mode.
+    pub fn is_tdp(&self) -> bool {
+        self.eptp.is_some() || self.inputs.tdp_enabled == Some(true)
+    }
+
+    /// Whether L2 runs on it although it is not of `guest_mmu`: L1 gives L2 no tables of its own.
+    pub fn is_of_l2(&self) -> bool {
+        const GUEST_MODE: u32 = 1 << 17;
+        self.page_role.is_some_and(|role| role & GUEST_MODE != 0)
+    }
+
     /// Level of the page that the root is, by its own role.
     pub fn page_level(&self) -> Option<u8> {
         self.page_role.map(|role| (role & 0xf) as u8)

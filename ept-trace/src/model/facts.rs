@@ -124,9 +124,9 @@ pub struct Behaviour {
     pub has_cached_tdp_level: bool,
     /// KVM has `cpuid_query_maxguestphyaddr`, used for TDX guests: 6.16 and later.
     pub has_maxguestphyaddr: bool,
-    /// `kvm_mmu_page_role` has the bit `passthrough`: 5.19 and later.
+    /// Which bit of `kvm_mmu_page_role` is `passthrough`: 5.19 and later.
     #[serde(default)]
-    pub has_passthrough: bool,
+    pub passthrough_bit: Option<u8>,
     /// What `kvm_tdp_page_fault` answers, where known.
     #[serde(default)]
     pub ret_pf: Option<RetPf>,

@@ -1,11 +1,10 @@
 //! The three ways of `kvm_init_mmu`, and the level that each ends in.
 
-use ept_trace_common::decision::{query_maxguestphyaddr, shadow_root_level, tdp_root_level};
+use ept_trace_common::decision::{
+    X86_TDX_VM, query_maxguestphyaddr, shadow_root_level, tdp_root_level,
+};
 
 use crate::model::{Behaviour, CpuidLeaves, Fact, Mode};
-
-/// `KVM_X86_TDX_VM`, the type of a TDX guest; from 6.16 its level comes from GPAW instead.
-pub const X86_TDX_VM: u32 = 5;
 
 /// What the decision is taken on.
 #[derive(Clone, Debug)]

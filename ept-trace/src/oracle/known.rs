@@ -65,7 +65,7 @@ impl Known {
             has_max_tdp_level: false,
             has_cached_tdp_level: false,
             has_maxguestphyaddr: false,
-            has_passthrough: false,
+            passthrough_bit: None,
             ret_pf: None,
         };
         let behaviour = self.facts.as_ref().map_or(NO_FACTS, |facts| &facts.behaviour);

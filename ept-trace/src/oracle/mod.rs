@@ -5,7 +5,7 @@ mod hardware_setup;
 mod known;
 mod vcpus;
 
-pub use decision::{Branch, Missing, Replay, ReplayInputs, X86_TDX_VM, replay};
+pub use decision::{Branch, Missing, Replay, ReplayInputs, replay};
 pub use hardware_setup::{
     EPT_CONDITIONS, EptCondition, ept_huge_page_level, expected_levels, may_enable_ept,
 };

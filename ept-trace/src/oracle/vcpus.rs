@@ -15,6 +15,8 @@ pub struct Vcpu {
     pub decided: Option<Decided>,
     /// The TDP root that it has last been given, unless something was decided since.
     pub loaded: Option<Loaded>,
+    /// It was given a root once: there are pages made for it.
+    pub has_run: bool,
 }
 
 /// What came of a decision.
@@ -62,11 +64,12 @@ impl Vcpus {
                     root_level: decision.after.root_level,
                 };
                 let vcpu = self.entry(decision.vm, decision.vcpu);
-                *vcpu = Vcpu { decided: Some(decided), loaded: None };
+                *vcpu = Vcpu { decided: Some(decided), loaded: None, has_run: vcpu.has_run };
             }
-            EventKind::Load(load) if !load.nested => {
+            EventKind::Load(load) if !load.nested && load.is_tdp() => {
                 let loaded = Loaded { maxphyaddr: load.maxphyaddr, level: load.level };
-                self.entry(load.vm, load.vcpu).loaded = Some(loaded);
+                let vcpu = self.entry(load.vm, load.vcpu);
+                *vcpu = Vcpu { loaded: Some(loaded), has_run: true, ..*vcpu };
             }
             EventKind::VmGone { vm } => self.forget(*vm),
             // What was lost may have been about any of them.
@@ -99,7 +102,7 @@ mod tests {
     use crate::model::{Decision, Load};
 
     fn load(vm: u32, vcpu: u32, level: u8) -> EventKind {
-        EventKind::Load(Box::new(Load { vm, vcpu, level, ..Load::default() }))
+        EventKind::Load(Box::new(Load { vm, vcpu, level, eptp: Some(0), ..Load::default() }))
     }
 
     fn levels(vcpus: &Vcpus, vm: u32, vcpu: u32) -> Vec<(u32, Option<u8>)> {
@@ -129,6 +132,14 @@ mod tests {
         vcpus.note(&load(1, 0, 5));
         vcpus.note(&EventKind::Gap { reason: String::new() });
         assert_eq!(vcpus.get(1, 0), Vcpu::default(), "what came meanwhile is not known");
+    }
+
+    #[test]
+    fn roots_of_shadow_paging_are_not_kept() {
+        let mut vcpus = Vcpus::default();
+        let soft = Load { vm: 1, level: 3, ..Load::default() };
+        vcpus.note(&EventKind::Load(Box::new(soft)));
+        assert_eq!(vcpus.get(1, 0), Vcpu::default());
     }
 
     #[test]

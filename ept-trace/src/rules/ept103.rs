@@ -83,7 +83,7 @@ fn judge_decision(decision: &Decision, known: &Known) -> Option<Judgement> {
         // Seen between decisions: the roles are wiped until the next one.
         return undetermined("the root MMU was not set up at that moment".to_owned());
     }
-    let evidence = evidence(decision, &inputs, replay.mode);
+    let evidence = evidence(decision, expected, &inputs, replay.mode);
     let why = reason(replay.branch, &inputs);
     Some(if actual == expected {
         RULE.says(Verdict::Ok, format!("root level {actual}: {why}"), evidence)
@@ -104,9 +104,17 @@ fn reason(branch: Branch, inputs: &ReplayInputs<'_>) -> String {
     }
 }
 
-fn evidence(decision: &Decision, inputs: &ReplayInputs<'_>, mode: Mode) -> Vec<Evidence> {
+fn evidence(
+    decision: &Decision,
+    expected: u8,
+    inputs: &ReplayInputs<'_>,
+    mode: Mode,
+) -> Vec<Evidence> {
     let level = decision.after.root_level.unwrap_or_default();
-    let mut evidence = vec![Evidence::new("root level", level, &*decision.observed_by)];
+    let mut evidence = vec![
+        Evidence::new("root level", level, &*decision.observed_by),
+        Evidence::new("expected", expected, "replayed"),
+    ];
     match (mode, inputs.paging) {
         (Mode::Soft, Some((cr4, efer))) => {
             evidence.push(Evidence::new("CR4", format!("{cr4:#x}"), "arch.cr4"));

@@ -28,10 +28,13 @@ fn judge(event: &Event, known: &Known) -> Option<Judgement> {
     match &event.kind {
         EventKind::Facts(facts) if facts.vendor == Vendor::Vmx => {
             let hardware = &facts.hardware;
-            if let Some((cpu, value)) = hardware.differing_ept_vpid_cap.first() {
-                return Some(differs(*cpu, *value, &hardware.ept_vpid_cap));
+            let compared = compare(&facts.kvm.vmx_capability_ept, hardware);
+            match hardware.differing_ept_vpid_cap.first() {
+                Some((cpu, value)) if compared.verdict != Verdict::Mismatch => {
+                    Some(differs(*cpu, *value, &hardware.ept_vpid_cap))
+                }
+                _ => Some(compared),
             }
-            Some(compare(&facts.kvm.vmx_capability_ept, hardware))
         }
         EventKind::Decision(decision) if *known.vendor() == Vendor::Vmx => {
             let hardware = &known.facts()?.hardware;

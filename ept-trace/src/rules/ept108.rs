@@ -2,22 +2,26 @@
 //! give it.
 //!
 //! What it judges
-//!   The level of the root MMU when a vCPU's root is handed to the hardware (vmx_load_mmu_pgd,
-//!   svm_load_mmu_pgd); and at a decision, an MMU that was kept although MAXPHYADDR has changed.
-//!   What EPT103 has already called wrong when it was chosen is not told again.
+//!   The level of the root MMU when a vCPU's TDP root is handed to the hardware (vmx_load_mmu_pgd,
+//!   svm_load_mmu_pgd), unless it is as it was decided, which is for EPT103; and at a decision, an
+//!   MMU that was kept although MAXPHYADDR has changed: EPT103 says that its level is wrong, this
+//!   rule why. A MAXPHYADDR that changes after the vCPU has run is an advisory, whatever the level.
 //!
 //! Why it matters
 //!   The level is chosen when the MMU is set up. When MAXPHYADDR changes after that and the MMU is
-//!   kept, a guest above 48 bits runs on a root that maps 48, or the other way round.
+//!   kept, a guest above 48 bits runs on a root that maps 48, or the other way round. Once a vCPU
+//!   has run, there are pages made for its old width, which KVM goes on to use (feb627e8d6f6).
 //!
 //! Evidence
 //!   arch.maxphyaddr and KVM's own variables at that very moment, run through
-//!   kvm_mmu_get_tdp_level; MAXPHYADDR at the vCPU's last decision, if one was seen. The MMU's role
-//!   must be invalidated by every change of the CPUID: de3ccd26fafc (5.0), 49c6f8756cdf (5.14).
+//!   kvm_mmu_get_tdp_level; MAXPHYADDR at the vCPU's last decision, if one was seen. The MMU must be
+//!   set up again after every change of the CPUID: MAXPHYADDR was made part of its role for that
+//!   (de3ccd26fafc, 5.0), and roles are invalidated by force since (49c6f8756cdf, 5.14).
 //!
 //! What to do
 //!   See what changed the CPUID, and that kvm_mmu_reset_context follows it. KVM_SET_CPUID2 after
-//!   the first KVM_RUN is refused from 5.16 on, and before does more harm than this.
+//!   the first KVM_RUN is only accepted if nothing changes (from 5.16 on); before, it does more harm
+//!   than this.
 
 use super::Rule;
 use crate::model::{Decision, Event, EventKind, Evidence, Judgement, Load, Vendor, Verdict};
@@ -31,8 +35,11 @@ fn judge(event: &Event, known: &Known) -> Option<Judgement> {
         return None;
     }
     match &event.kind {
-        EventKind::Load(load) if !load.nested => judge_load(load, known),
-        EventKind::Decision(decision) if !decision.nested => judge_kept(decision, known),
+        EventKind::Load(load) if !load.nested && load.is_tdp() => judge_load(load, known),
+        EventKind::Decision(decision) if !decision.nested => match judge_kept(decision, known) {
+            Some(wrong) if wrong.verdict != Verdict::Ok => Some(wrong),
+            kept => judge_change(decision, known).or(kept),
+        },
         _ => None,
     }
 }
@@ -68,6 +75,21 @@ fn judge_kept(decision: &Decision, known: &Known) -> Option<Judgement> {
     let fresh = replay(&known.replay_inputs(decision)).ok()?.level?;
     let evidence = evidence(actual, fresh, decision.maxphyaddr, Some(last), &decision.observed_by);
     Some(told(actual, fresh, evidence))
+}
+
+/// Userspace may not change the CPUID of a vCPU that has run, and kernels up to 5.15 let it.
+fn judge_change(decision: &Decision, known: &Known) -> Option<Judgement> {
+    let vcpu = known.vcpus().get(decision.vm, decision.vcpu);
+    let (then, now) = (vcpu.decided?.maxphyaddr?, decision.maxphyaddr?);
+    if !vcpu.has_run || then == now {
+        return None;
+    }
+    let evidence = vec![
+        Evidence::new("MAXPHYADDR", now, "vcpu->arch.maxphyaddr"),
+        Evidence::new("MAXPHYADDR then", then, "the last decision"),
+    ];
+    let message = format!("MAXPHYADDR changes from {then} to {now} after the vCPU has run");
+    Some(RULE.says(Verdict::Advisory, message, evidence))
 }
 
 fn evidence(

@@ -8,8 +8,8 @@
 //!
 //! Why it matters
 //!   A GPA above 48 bits is there for one vCPU and not for the other. KVM does not support vCPUs
-//!   of different MAXPHYADDR in one VM: page tables are shared between them without regard to it
-//!   (feb627e8d6f6, c6617c61e8fe).
+//!   of different MAXPHYADDR in one VM: it is not tracked in kvm_mmu_page_role, so that shadow pages
+//!   are shared between them without regard to it (63f5a1909f9e).
 //!
 //! Evidence
 //!   The level argument of vmx_load_mmu_pgd or svm_load_mmu_pgd for each vCPU, and
@@ -28,7 +28,7 @@ pub(super) const RULE: Rule =
 
 fn judge(event: &Event, known: &Known) -> Option<Judgement> {
     let EventKind::Load(load) = &event.kind else { return None };
-    if load.nested {
+    if load.nested || !load.is_tdp() {
         return None;
     }
     let mut others = known
@@ -39,8 +39,11 @@ fn judge(event: &Event, known: &Known) -> Option<Judgement> {
     // Alone, there is nothing to compare with.
     others.peek()?;
     let own = Loaded { maxphyaddr: load.maxphyaddr, level: load.level };
-    let mut differing = others.filter(|(_, other)| other.level != own.level);
-    let Some((id, other)) = differing.next() else {
+    let is_same_width =
+        |other: &Loaded| own.maxphyaddr.is_some() && own.maxphyaddr == other.maxphyaddr;
+    // The one that is a mismatch, if there is one.
+    let differing = others.filter(|(_, other)| other.level != own.level);
+    let Some((id, other)) = differing.max_by_key(|(_, other)| is_same_width(other)) else {
         let message = format!("all roots in use have level {}", own.level);
         return Some(RULE.says(Verdict::Ok, message, vec![]));
     };
@@ -61,7 +64,6 @@ fn judge(event: &Event, known: &Known) -> Option<Judgement> {
         other.level,
         bits(other),
     );
-    let is_same = own.maxphyaddr.is_some() && own.maxphyaddr == other.maxphyaddr;
-    let verdict = if is_same { Verdict::Mismatch } else { Verdict::Advisory };
+    let verdict = if is_same_width(&other) { Verdict::Mismatch } else { Verdict::Advisory };
     Some(RULE.says(verdict, message, evidence))
 }

@@ -2,17 +2,18 @@
 //!
 //! What it judges
 //!   The same GPA with the same error code, hundreds of times in a row on one vCPU and within a
-//!   second, when each time kvm_tdp_page_fault has answered RET_PF_FIXED or RET_PF_SPURIOUS: there
-//!   is a translation now, or there was one already.
+//!   second, each answered alike by kvm_tdp_page_fault. RET_PF_SPURIOUS, there is a translation
+//!   already, is a mismatch; so is RET_PF_FIXED, there is one now, for a GPA beyond what the root
+//!   maps. Within it RET_PF_FIXED is an advisory: the host may be taking the page away each time, as
+//!   a test of dirty logging does. Faults of L2 on tables of L1 are answered elsewhere, and not seen.
 //!
 //! Why it matters
-//!   The vCPU makes no progress, at full load, and nothing is logged. It is how every wrong root
-//!   level shows in the end: KVM maps the page in its table, and the hardware does not get there.
+//!   The vCPU makes no progress, at full load, and nothing is logged. Wrong root levels show like
+//!   this: KVM maps the page in its table, and the hardware does not get there.
 //!
 //! Evidence
 //!   Arguments of kvm_mmu_page_fault and the return of kvm_tdp_page_fault, counted in the kernel.
-//!   What the answers are called is read from the enumeration in BTF. MMIO is answered otherwise;
-//!   pages that are write-protected again and again, by dirty logging or KSM, are slower by far.
+//!   What the answers are called is read from the enumeration in BTF. MMIO is answered otherwise.
 //!
 //! What to do
 //!   If the GPA has bits above those that the root maps, see EPT120. Else compare the EPTP with
@@ -55,14 +56,16 @@ fn judge(event: &Event, known: &Known) -> Option<Judgement> {
         evidence.push(Evidence::new("bits that the root maps", bits, "replayed"));
     }
     let milliseconds = for_ns / 1_000_000;
-    let mut message = format!(
+    let beyond = reach.filter(|bits| gpa >> bits != 0);
+    let why = beyond
+        .map_or_else(String::new, |bits| format!(": a root that maps {bits} bits cannot reach it"));
+    let message = format!(
         "GPA {gpa:#x} faulted {count} times in a row within {milliseconds} ms, each answered \
-         {answer}"
+         {answer}{why}"
     );
-    if let Some(bits) = reach.filter(|bits| gpa >> bits != 0) {
-        message += &format!(": a root that maps {bits} bits cannot reach it");
-    }
-    Some(RULE.says(Verdict::Mismatch, message, evidence))
+    let is_proof = answer == "RET_PF_SPURIOUS" || beyond.is_some();
+    let verdict = if is_proof { Verdict::Mismatch } else { Verdict::Advisory };
+    Some(RULE.says(verdict, message, evidence))
 }
 
 /// Bits of guest-physical address that a root maps: 12 of the page and 9 for each level.

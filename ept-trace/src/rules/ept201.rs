@@ -1,7 +1,7 @@
 //! EPT201 eptp-valid: the EPT pointer is one that VM entry accepts.
 //!
 //! What it judges
-//!   The EPTP that construct_eptp returns, on VMX.
+//!   The EPTP that is written to the VMCS, on VMX.
 //!
 //! Why it matters
 //!   With an invalid EPTP every VM entry fails (VM-instruction error 7), and the vCPU never runs.

@@ -11,7 +11,7 @@
 //!   L1 used 4 levels on hardware with 5 (148d735eb55d).
 //!
 //! Evidence
-//!   The return of construct_eptp, the arguments of vmx_load_mmu_pgd, root_role.level of arch.mmu,
+//!   What is written to the VMCS, the arguments of vmx_load_mmu_pgd, root_role.level of arch.mmu,
 //!   and the role of the kvm_mmu_page that the root is. A dummy root (6.6) maps nothing, and is not
 //!   judged.
 //!
@@ -30,9 +30,7 @@ pub(super) const RULE: Rule =
 
 fn judge(event: &Event, _known: &Known) -> Option<Judgement> {
     let EventKind::Load(load) = &event.kind else { return None };
-    // With shadow paging on SVM this is the guest's own CR3, or a PAE root.
-    let is_tdp = load.eptp.is_some() || load.inputs.tdp_enabled == Some(true);
-    if load.is_dummy || !is_tdp {
+    if load.is_dummy || !load.is_tdp() {
         return None;
     }
     let levels = [

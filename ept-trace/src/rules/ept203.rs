@@ -10,8 +10,8 @@
 //!   place of that of L2, or no table at all.
 //!
 //! Evidence
-//!   The return of construct_eptp without its bits 11:0, the argument, and root.hpa (root_hpa
-//!   before 5.18) of arch.mmu at that moment.
+//!   What is written to the VMCS without its bits 11:0, the argument, and root.hpa (root_hpa before
+//!   5.18) of arch.mmu at that moment.
 //!
 //! What to do
 //!   Look at what changed root.hpa between kvm_mmu_load and VM entry, or at what construct_eptp
@@ -28,11 +28,14 @@ pub(super) const RULE: Rule =
 
 fn judge(event: &Event, known: &Known) -> Option<Judgement> {
     let EventKind::Load(load) = &event.kind else { return None };
+    if !load.is_tdp() {
+        return None;
+    }
     // Bits above the host's MAXPHYADDR are for EPT201.
     let width = known.host_maxphyaddr().value().unwrap_or(52);
     let address = ADDRESS & !u64::MAX.checked_shl(width.into()).unwrap_or(0);
     let places = [
-        ("address in the EPTP", load.eptp.map(|eptp| eptp & address), "construct_eptp"),
+        ("address in the EPTP", load.eptp.map(|eptp| eptp & address), "EPT_POINTER"),
         ("root_hpa", Some(load.root_hpa), "argument of load_mmu_pgd"),
         ("root.hpa", load.mmu_root_hpa, "arch.mmu"),
     ];

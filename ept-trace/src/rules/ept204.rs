@@ -1,7 +1,9 @@
 //! EPT204 eptp-ad: the EPTP turns accessed and dirty flags on exactly where KVM counts on them.
 //!
 //! What it judges
-//!   Bit 6 of the EPTP that construct_eptp returns, on VMX.
+//!   Bit 6 of the EPTP, on VMX. Where L1 gives L2 no EPT of its own, kernels up to 6.18 leave it off
+//!   and later ones turn it on; both are right, for such roots are write-protected to see writes, and
+//!   not judged.
 //!
 //! Why it matters
 //!   Where KVM counts on the flags and the hardware does not set them, dirty pages are missed: a
@@ -9,8 +11,8 @@
 //!   for its own, and page-modification logging fills up unasked.
 //!
 //! Evidence
-//!   enable_ept_ad_bits (module parameter eptad, and capability bit 21), read from kvm_intel at
-//!   that moment, and ad_disabled in the role of the MMU in use: L1 may have turned the flags off
+//!   What is written to the VMCS; enable_ept_ad_bits (module parameter eptad, and capability bit
+//!   21), read from kvm_intel at that moment, and ad_disabled in the role of the MMU in use: L1 may have turned the flags off
 //!   for L2.
 //!
 //! What to do
@@ -29,7 +31,7 @@ pub(super) const RULE: Rule =
 fn judge(event: &Event, known: &Known) -> Option<Judgement> {
     let EventKind::Load(load) = &event.kind else { return None };
     let actual = load.eptp? & ACCESSED_DIRTY != 0;
-    if load.is_dummy {
+    if load.is_dummy || (!load.nested && load.is_of_l2()) {
         return None;
     }
     let enabled = known.enable_ept_ad_bits(&load.inputs);

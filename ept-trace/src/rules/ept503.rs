@@ -24,9 +24,6 @@ use super::Rule;
 use crate::model::{Event, EventKind, Evidence, Judgement, Nested, Verdict};
 use crate::oracle::{Known, replay};
 
-/// `passthrough` of `kvm_mmu_page_role`.
-const PASSTHROUGH: u64 = 1 << 18;
-
 pub(super) const RULE: Rule =
     Rule { id: "EPT503", name: "nested-npt-level", source: include_str!("ept503.rs"), judge };
 
@@ -52,11 +49,11 @@ fn judge(event: &Event, known: &Known) -> Option<Judgement> {
         let message = format!("guest_mmu has {actual} levels, the host walks {expected}");
         return Some(RULE.says(Verdict::Mismatch, message, evidence));
     }
-    let has_passthrough = known.facts().is_some_and(|facts| facts.behaviour.has_passthrough);
+    let passthrough = known.facts().and_then(|facts| facts.behaviour.passthrough_bit);
     let of_l1 = l1.map(|(cr4, efer)| shadow_root_level(cr4, efer));
-    if let (Some(role), Some(of_l1)) = (mmu.role.filter(|_| has_passthrough), of_l1) {
+    if let (Some(role), Some(bit), Some(of_l1)) = (mmu.role, passthrough, of_l1) {
         evidence.push(Evidence::new("levels of L1", of_l1, "its CR4 and EFER, arguments"));
-        let (passes, should_pass) = (role & PASSTHROUGH != 0, actual == 5 && of_l1 == 4);
+        let (passes, should_pass) = (role >> bit & 1 != 0, actual == 5 && of_l1 == 4);
         evidence.push(Evidence::new("passthrough", passes, "root_role of guest_mmu"));
         evidence.push(Evidence::new("passthrough expected", should_pass, "replayed"));
         if passes != should_pass {

@@ -8,8 +8,8 @@ use serde::Serialize;
 use super::Sink;
 use crate::analysis::{Judged, Summary};
 use crate::model::{
-    ConfigureMmu, CpuidLeaves, EventKind, Evidence, HookStatus, Inputs, KernelFacts, Mode, Nested,
-    PageFaultHandler, Verdict,
+    ConfigureMmu, CpuidLeaves, EventKind, Evidence, FaultLoop, HookStatus, Inputs, KernelFacts,
+    Load, Mode, Nested, PageFaultHandler, ShadowMmu, Verdict,
 };
 
 /// Writes JSON lines.
@@ -37,7 +37,7 @@ enum Line<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         arguments: Option<&'a ConfigureMmu>,
         verdict: Verdict,
-        rules: BTreeMap<&'a str, Verdict>,
+        rules: Rules<'a>,
     },
     Decision(Box<DecisionLine<'a>>),
     Root {
@@ -93,12 +93,11 @@ struct DecisionLine<'a> {
     root_level: Option<u8>,
     expected_level: Option<u8>,
     verdict: Verdict,
-    rules: BTreeMap<&'a str, Verdict>,
+    rules: Rules<'a>,
     observed_by: &'a str,
     cpuid: Option<&'a CpuidLeaves>,
     direct: Option<bool>,
     page_fault: Option<PageFaultHandler>,
-    has_run: bool,
     role_before: Option<String>,
     role: String,
     inputs: &'a Inputs,
@@ -119,7 +118,7 @@ struct LoadLine<'a> {
     mmu_root_level: Option<u8>,
     page_level: Option<u8>,
     verdict: Verdict,
-    rules: BTreeMap<&'a str, Verdict>,
+    rules: Rules<'a>,
     observed_by: &'a str,
 }
 
@@ -140,7 +139,7 @@ struct ShadowLine<'a> {
     root_level: Option<u8>,
     direct: Option<bool>,
     verdict: Verdict,
-    rules: BTreeMap<&'a str, Verdict>,
+    rules: Rules<'a>,
     observed_by: &'a str,
 }
 
@@ -157,7 +156,74 @@ struct FaultLoopLine<'a> {
     for_ns: u64,
     root_level: Option<u8>,
     verdict: Verdict,
-    rules: BTreeMap<&'a str, Verdict>,
+    rules: Rules<'a>,
+}
+
+type Rules<'a> = BTreeMap<&'a str, Verdict>;
+
+impl<'a> LoadLine<'a> {
+    fn new(load: &'a Load, time_ns: u64, verdict: Verdict, rules: Rules<'a>) -> Self {
+        Self {
+            time_ns,
+            vm: load.vm,
+            pid: load.pid,
+            vcpu: load.vcpu,
+            maxphyaddr: load.maxphyaddr,
+            nested: load.nested,
+            eptp: load.eptp.map(hex),
+            root_hpa: hex(load.root_hpa),
+            level: load.level,
+            mmu_root_level: load.mmu_level,
+            page_level: load.page_level(),
+            verdict,
+            rules,
+            observed_by: &load.observed_by,
+        }
+    }
+}
+
+impl<'a> ShadowLine<'a> {
+    fn new(mmu: &'a ShadowMmu, time_ns: u64, verdict: Verdict, rules: Rules<'a>) -> Self {
+        let (shadows, eptp12, shown, l1_cr4) = match mmu.nested {
+            Nested::Ept { eptp12, shown } => ("ept", eptp12, shown, None),
+            Nested::Npt { l1 } => ("npt", None, None, l1.map(|(cr4, _)| cr4)),
+        };
+        Self {
+            time_ns,
+            vm: mmu.vm,
+            pid: mmu.pid,
+            vcpu: mmu.vcpu,
+            maxphyaddr: mmu.maxphyaddr,
+            shadows,
+            eptp12: eptp12.map(hex),
+            shown_ept_capability: shown.map(u64::from).map(hex),
+            l1_cr4: l1_cr4.map(hex),
+            root_level: mmu.level,
+            direct: mmu.direct,
+            verdict,
+            rules,
+            observed_by: &mmu.observed_by,
+        }
+    }
+}
+
+impl<'a> FaultLoopLine<'a> {
+    fn new(faults: &FaultLoop, time_ns: u64, verdict: Verdict, rules: Rules<'a>) -> Self {
+        Self {
+            time_ns,
+            vm: faults.vm,
+            pid: faults.pid,
+            vcpu: faults.vcpu,
+            gpa: hex(faults.gpa),
+            error_code: hex(faults.error_code),
+            answer: faults.answer,
+            count: faults.count,
+            for_ns: faults.for_ns,
+            root_level: faults.mmu_level,
+            verdict,
+            rules,
+        }
+    }
 }
 
 fn hex(value: u64) -> String {
@@ -225,7 +291,6 @@ impl<W: Write> Sink for Json<W> {
                 cpuid: decision.cpuid.as_ref(),
                 direct: decision.after.direct,
                 page_fault: decision.after.page_fault,
-                has_run: decision.has_run,
                 role_before: decision.before.map(|before| hex(before.role)),
                 role: hex(decision.after.role),
                 inputs: &decision.inputs,
@@ -241,60 +306,15 @@ impl<W: Write> Sink for Json<W> {
                 verdict,
             },
             EventKind::Load(load) => {
-                let line = Box::new(LoadLine {
-                    time_ns,
-                    vm: load.vm,
-                    pid: load.pid,
-                    vcpu: load.vcpu,
-                    maxphyaddr: load.maxphyaddr,
-                    nested: load.nested,
-                    eptp: load.eptp.map(hex),
-                    root_hpa: hex(load.root_hpa),
-                    level: load.level,
-                    mmu_root_level: load.mmu_level,
-                    page_level: load.page_level(),
-                    verdict,
-                    rules,
-                    observed_by: &load.observed_by,
-                });
+                let line = Box::new(LoadLine::new(load, time_ns, verdict, rules));
                 if load.eptp.is_some() { Line::Eptp(line) } else { Line::Ncr3(line) }
             }
             EventKind::ShadowMmu(mmu) => {
-                let (shadows, eptp12, shown, l1_cr4) = match mmu.nested {
-                    Nested::Ept { eptp12, shown } => ("ept", eptp12, shown, None),
-                    Nested::Npt { l1 } => ("npt", None, None, l1.map(|(cr4, _)| cr4)),
-                };
-                Line::ShadowMmu(Box::new(ShadowLine {
-                    time_ns,
-                    vm: mmu.vm,
-                    pid: mmu.pid,
-                    vcpu: mmu.vcpu,
-                    maxphyaddr: mmu.maxphyaddr,
-                    shadows,
-                    eptp12: eptp12.map(hex),
-                    shown_ept_capability: shown.map(u64::from).map(hex),
-                    l1_cr4: l1_cr4.map(hex),
-                    root_level: mmu.level,
-                    direct: mmu.direct,
-                    verdict,
-                    rules,
-                    observed_by: &mmu.observed_by,
-                }))
+                Line::ShadowMmu(Box::new(ShadowLine::new(mmu, time_ns, verdict, rules)))
             }
-            EventKind::FaultLoop(faults) => Line::FaultLoop(Box::new(FaultLoopLine {
-                time_ns,
-                vm: faults.vm,
-                pid: faults.pid,
-                vcpu: faults.vcpu,
-                gpa: hex(faults.gpa),
-                error_code: hex(faults.error_code),
-                answer: faults.answer,
-                count: faults.count,
-                for_ns: faults.for_ns,
-                root_level: faults.mmu_level,
-                verdict,
-                rules,
-            })),
+            EventKind::FaultLoop(faults) => {
+                Line::FaultLoop(Box::new(FaultLoopLine::new(faults, time_ns, verdict, rules)))
+            }
             EventKind::VmGone { vm } => Line::VmGone { time_ns, vm: *vm },
             EventKind::Loss { hook, records } => Line::Loss { time_ns, hook, records: *records },
             EventKind::Gap { reason } => Line::Gap { time_ns, reason },

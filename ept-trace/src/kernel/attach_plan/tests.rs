@@ -75,7 +75,7 @@ fn host(symbols: &str, vendor: Vendor, presence: Presence) -> Host {
     let facts = KernelFacts {
         release: String::new(),
         vendor,
-        behaviour: Behaviour::default(),
+        behaviour: Behaviour { has_max_tdp_level: true, ..Behaviour::default() },
         hardware: Hardware::default(),
         kvm: KvmState::default(),
     };
@@ -135,6 +135,10 @@ fn the_eptp_is_read_where_it_is_written() {
     assert_eq!(told(&plan, Hook::EptpWrite), ok("kprobe kvm_intel:vmx_load_mmu_pgd+0x5d"));
     assert_eq!(told(&plan, Hook::TdpFaultReturn), ok("kretprobe kvm:kvm_tdp_page_fault"));
     assert_eq!(refused(&plan, Hook::SvmLoadPgd), "kvm_intel is at work, and not kvm_amd");
+    host.facts.behaviour.has_max_tdp_level = false;
+    let plan_5_8 = AttachPlan::new(&host, &directory.tracefs(), true);
+    let why = "it has no argument for the level before 5.9";
+    assert_eq!(refused(&plan_5_8, Hook::VmxLoadPgd), why);
     assert_eq!(refused(&plan, Hook::ShadowNptEntry), "kvm_intel has no NPT");
     assert!(plan.lost.iter().all(|lost| lost.contains("shadow EPT")), "{:?}", plan.lost);
 }

@@ -66,8 +66,7 @@ fn full() -> DecisionRecord {
             | flag::LEAF_80000008
             | flag::CPUID_READ
             | flag::BEFORE_READ
-            | flag::TDP_INIT_SEEN
-            | flag::HAS_RUN,
+            | flag::TDP_INIT_SEEN,
         vm_type: 1,
         cpuid_nent: 30,
         leaf_80000000_eax: 0x80000008,
@@ -120,7 +119,6 @@ fn a_whole_decision_is_decoded() {
         nested: false,
         tdp_init_seen: true,
         vm_type: Some(1),
-        has_run: true,
         cr4: Some(0x1020),
         efer: Some(0x500),
         before: Some(MmuState { root_level: Some(4), ..state }),
@@ -142,7 +140,7 @@ fn loaded() -> LoadRecord {
         creator: 99,
         vcpu_id: 3,
         maxphyaddr: 52,
-        flags: flag::NESTED | flag::HAS_RUN | flag::AD_DISABLED | flag::DUMMY_ROOT,
+        flags: flag::NESTED | flag::AD_DISABLED | flag::DUMMY_ROOT,
         level: 5,
         mmu_level: 5,
         page_role: 0x1a5,
@@ -167,7 +165,6 @@ fn a_root_is_decoded() {
         vcpu: 3,
         maxphyaddr: Some(52),
         nested: true,
-        has_run: true,
         eptp: Some(0x1234_5066),
         root_hpa: 0x1234_5000,
         level: 5,
