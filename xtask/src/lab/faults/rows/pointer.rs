@@ -22,10 +22,12 @@ const fn kvm_mmu_load(old: &'static str, new: &'static str) -> Change {
 }
 
 const NO_EPTP: &str = "NPT has no EPTP";
+/// Where roots are cannot be known.
 const ANY_ROOTS: [&str; 2] = ["0x*000", "0x*000"];
 /// Beyond the lab's memory.
 const NOWHERE: [&str; 2] = ["0x50000000", "0x*000"];
-const LOOPS: [&str; 2] = ["RET_PF_SPURIOUS", "256"];
+/// What KVM answers each time, and where the code of the guests is.
+const LOOPS: [&str; 2] = ["RET_PF_SPURIOUS", "0x1000"];
 
 /// `or $0x46,%rax; mov %rax,%rsi`, where %rsi has memory type, walk length and those flags.
 const EPTP_FLAGS: &str = "4883c8464889c6";
