@@ -1,7 +1,11 @@
 //! Faults in how the root level is chosen, and in what it is chosen from.
 
 use super::super::fault::{Change, Fault, Verdict, change, guest, module, out, pokes, variable};
-use super::*;
+use super::{
+    ALL, ANY, ANY_SVM, ANY_VMX, DEBIANS, FORCING, NO_CAPABILITY, RENAMED, SVM, SVM_LA48, VMX,
+    VMX_CAPABILITY, VMX5, VMX5_CAPABILITY,
+};
+use crate::lab::Cpu;
 
 /// Changes in `kvm_init_mmu`.
 const fn kvm_init_mmu(old: &'static str, new: &'static str) -> Change {

@@ -1,7 +1,9 @@
 //! Faults in how KVM shadows the tables of a hypervisor that is its guest, and in what it shows it.
 
 use super::super::fault::{Change, Fault, change, out, pokes};
-use super::*;
+use super::{
+    ALL, ANY_SVM, ANY_VMX, NO_CAPABILITY, SVM, SVM_LA48, VMX, VMX_CAPABILITY, VMX5, VMX5_CAPABILITY,
+};
 
 /// L1 with an L2, which may not come to its end.
 const CHECK: &str = "--nested --maxphyaddr 40";
@@ -100,7 +102,7 @@ pub static FAULTS: &[Fault] = &[
         check: CHECK,
         seeds: &[
             pokes(SVM, &["6.1"], &[shadow_npt("3c04b801000000", "3c04b800000000")]),
-            pokes(SVM, RENAMED, &[shadow_npt("0d00000400", "0d00000000")]),
+            pokes(SVM, &["6.12", "7.2"], &[shadow_npt("0d00000400", "0d00000000")]),
         ],
         left_out: &[
             out(SVM, &["5.10"], "no `passthrough` before 5.19"),

@@ -1,7 +1,9 @@
 //! Faults in what the hardware is given: the root, and the pointer that is made of it.
 
 use super::super::fault::{Change, Fault, change, out, pokes, variable};
-use super::*;
+use super::{
+    ALL, ANY_SVM, ANY_VMX, FORCING, SVM, SVM_LA48, VMX, VMX_CAPABILITY, VMX5, VMX5_CAPABILITY,
+};
 
 /// Of Debian's kernels, those that make the EPTP within `vmx_load_mmu_pgd`.
 const INLINED: &[&str] = &["5.10", "6.1", "6.12"];
@@ -67,7 +69,7 @@ pub static FAULTS: &[Fault] = &[
                 &[change("svm_load_mmu_pgd", 286, "4809f148898ab0000000", "c782b000000000000050")],
             ),
         ],
-        left_out: &[out(ANY_VMX, ALL, "what KVM writes there is for EPT203")],
+        left_out: &[out(ANY_VMX, ALL, "a wrong EPTP is seen as such (EPT203)")],
         ..Fault::USUAL
     },
     Fault {
@@ -76,7 +78,8 @@ pub static FAULTS: &[Fault] = &[
         values: LOOPS,
         is_silent_else: true,
         seeds: &[
-            pokes(ANY_VMX, INLINED, &[variable("shadow_x_mask", "04", "00")]),
+            pokes(ANY_VMX, &["5.10", "6.1", "6.12"], &[variable("shadow_x_mask", "04", "00")]),
+            // One bit for the user, and this one for the supervisor.
             pokes(ANY_VMX, &["7.2"], &[variable("shadow_xs_mask", "04", "00")]),
         ],
         left_out: &[out(ANY_SVM, ALL, "NPT has a bit not to execute instead")],
