@@ -39,6 +39,8 @@ pub static FAULTS: &[Fault] = &[
         rule: "EPT501",
         what: "`kvm_init_shadow_ept_mmu` takes 5 levels for L1's 4",
         values: ["5", "4"],
+        // Without 5-level EPT the EPTP that is made of it is invalid.
+        also: &["EPT201"],
         check: CHECK,
         seeds: &[
             // %ebp is the role's level, %r15d that of the MMU.

@@ -79,8 +79,15 @@ pub static FAULTS: &[Fault] = &[
         is_silent_else: true,
         seeds: &[
             pokes(ANY_VMX, &["5.10", "6.1", "6.12"], &[variable("shadow_x_mask", "04", "00")]),
-            // One bit for the user, and this one for the supervisor.
-            pokes(ANY_VMX, &["7.2"], &[variable("shadow_xs_mask", "04", "00")]),
+            // One bit for the supervisor, and one for the user, whose every address is without paging.
+            pokes(
+                ANY_VMX,
+                &["7.2"],
+                &[
+                    variable("shadow_xs_mask", "04", "00"),
+                    change("shadow_xu_mask", 2, "0004", "0000"),
+                ],
+            ),
         ],
         left_out: &[out(ANY_SVM, ALL, "NPT has a bit not to execute instead")],
         ..Fault::USUAL
