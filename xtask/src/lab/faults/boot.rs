@@ -6,7 +6,7 @@ use anyhow::{Context, Error, Result, anyhow};
 
 use super::Scenario;
 use super::fault::How;
-use super::rows::FAULTS;
+use super::rows;
 use super::script::{self, Part, Section, Sections};
 use super::{judge, module};
 use crate::lab::run::Unfinished;
@@ -30,7 +30,7 @@ pub fn faults(setup: &Setup, cell: &Cell, options: &Options) -> Vec<(Scenario, R
 /// The faults of `cell`, those with the same guests together.
 fn scenarios(cell: &Cell) -> Vec<Scenario> {
     let scenario = |fault| super::seeded(fault, cell);
-    let mut scenarios: Vec<Scenario> = FAULTS.iter().filter_map(scenario).collect();
+    let mut scenarios: Vec<Scenario> = rows::all().filter_map(scenario).collect();
     scenarios.sort_by_key(|scenario| scenario.fault.check);
     scenarios
 }

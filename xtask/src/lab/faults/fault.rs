@@ -12,9 +12,12 @@ pub struct Fault {
     /// As what it is found.
     pub verdict: Verdict,
     /// Both values, which the evidence must have: what KVM has, and what the rule holds against it.
+    /// `*` stands for what no row can know, such as most of an address; but the two must differ.
     pub values: [&'static str; 2],
     /// Other rules for which it is a fault as well.
     pub also: &'static [&'static str],
+    /// The rule has nothing to judge where all is well: what it is about does not happen then.
+    pub is_silent_else: bool,
     /// The guests: arguments of `check`, the same with the fault and without.
     pub check: &'static str,
     /// How it is seeded, by cell; the first for a cell counts.
@@ -29,7 +32,6 @@ pub enum Verdict {
     /// Exit code 1.
     Mismatch,
     /// Exit code 0.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the rules that advise"))]
     Advisory,
 }
 
@@ -93,6 +95,7 @@ impl Fault {
         verdict: Verdict::Mismatch,
         values: ["", ""],
         also: &[],
+        is_silent_else: false,
         check: "--maxphyaddr 36 --vcpus 1",
         seeds: &[],
         left_out: &[],
@@ -145,7 +148,6 @@ pub const fn module(
 }
 
 /// Other guests, by the arguments of `check`.
-#[cfg_attr(not(test), expect(dead_code, reason = "for the rules that judge what guests do"))]
 pub const fn guest(
     cpus: &'static [Cpu],
     kernels: &'static [&'static str],

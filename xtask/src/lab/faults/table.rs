@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::Outcome;
 use super::fault::Fault;
-use super::rows::{FAULTS, WITHOUT};
+use super::rows::{self, WITHOUT};
 use crate::lab::{Cell, Cpu};
 
 /// Fault by CPU, with the kernels in which the fault was found; and why others are left out.
@@ -14,7 +14,7 @@ pub fn table(cells: &[Cell], outcomes: &[Outcome<'_>]) -> String {
     let names: Vec<&str> = cpus.iter().map(|cpu| cpu.name()).collect();
     let mut table = format!("| Rule | Fault | {} |\n", names.join(" | "));
     let _ = writeln!(table, "|---|---|{}", "---|".repeat(cpus.len()));
-    for fault in FAULTS {
+    for fault in rows::all() {
         let _ = write!(table, "| {} | {} |", fault.rule, fault.what);
         for cpu in &cpus {
             let ran = outcomes.iter().filter(|outcome| {
@@ -31,7 +31,7 @@ pub fn table(cells: &[Cell], outcomes: &[Outcome<'_>]) -> String {
         }
         table.push('\n');
     }
-    let left_out: Vec<String> = FAULTS.iter().flat_map(|fault| left_out(fault, cells)).collect();
+    let left_out: Vec<String> = rows::all().flat_map(|fault| left_out(fault, cells)).collect();
     let without = WITHOUT.iter().map(|(rule, why)| format!("- {rule}: {why}.\n"));
     let left_out: String = left_out.into_iter().chain(without).collect();
     if !left_out.is_empty() {

@@ -1,41 +1,17 @@
-//! The faults, as data: a row each.
-//!
-//! Bytes of code are those of Debian's kernels, as their compilers made them. A fault whose bytes
-//! are not there is refused when it is to be seeded, and so is told.
+//! Faults in how the root level is chosen, and in what it is chosen from.
 
-use super::fault::{Change, Fault, change, module, out, pokes, variable};
+use super::super::fault::{Change, Fault, Verdict, change, guest, module, out, pokes, variable};
+use super::{
+    ALL, ANY, ANY_SVM, ANY_VMX, DEBIANS, FORCING, NO_CAPABILITY, RENAMED, SVM, SVM_LA48, VMX,
+    VMX_CAPABILITY, VMX5, VMX5_CAPABILITY,
+};
 use crate::lab::Cpu;
-
-/// Rules without a row, and why.
-pub const WITHOUT: [(&str, &str); 0] = [];
-
-const SVM: &[Cpu] = &[Cpu::Svm];
-const SVM_LA48: &[Cpu] = &[Cpu::SvmLa48];
-const ANY_SVM: &[Cpu] = &[Cpu::Svm, Cpu::SvmLa48];
-const VMX: &[Cpu] = &[Cpu::Vmx];
-const VMX5: &[Cpu] = &[Cpu::Vmx5];
-const ANY_VMX: &[Cpu] = &[Cpu::Vmx, Cpu::Vmx5];
-const ANY: &[Cpu] = &Cpu::ALL;
-
-/// Any kernel at all.
-const ALL: &[&str] = &[];
-/// Debian's kernels, whose code is known.
-const DEBIANS: &[&str] = &["5.10", "6.1", "6.12", "7.2"];
-/// Those with `tdp_root_level`.
-const FORCING: &[&str] = &["6.1", "6.12", "7.2"];
-/// Those whose `hardware_setup` is called `vmx_hardware_setup`.
-const RENAMED: &[&str] = &["6.12", "7.2"];
 
 /// Changes in `kvm_init_mmu`.
 const fn kvm_init_mmu(old: &'static str, new: &'static str) -> Change {
     change("kvm_init_mmu", 1024, old, new)
 }
 
-/// MSR 0x48c of Bochs' two CPUs.
-const VMX_CAPABILITY: &str = "0xf0106734141";
-const VMX5_CAPABILITY: &str = "0xf01067341c1";
-
-/// All faults.
 pub static FAULTS: &[Fault] = &[
     Fault {
         rule: "EPT101",
@@ -49,9 +25,57 @@ pub static FAULTS: &[Fault] = &[
         ..Fault::USUAL
     },
     Fault {
+        rule: "EPT102",
+        what: "`kvm_init_mmu` sets up `nonpaging_page_fault` for TDP",
+        values: ["not kvm_tdp_page_fault", "true"],
+        // A store of 0 next to that of the function becomes: add what is between both functions.
+        seeds: &[
+            pokes(
+                ANY,
+                &["5.10"],
+                &[change("kvm_init_mmu", 1743, "48c783e003000000000000", "8183b8030000d008000090")],
+            ),
+            pokes(
+                ANY,
+                &["6.1"],
+                &[kvm_init_mmu("48c783d802000000000000", "8183b8020000700b000090")],
+            ),
+            // The roots of the TDP MMU are not for that function, and the kernel would die.
+            pokes(
+                ANY,
+                &["6.12"],
+                &[
+                    WITHOUT_TDP_MMU,
+                    change(
+                        "kvm_init_mmu",
+                        1190,
+                        "48c783d002000000000000",
+                        "8183b8020000100a000090",
+                    ),
+                ],
+            ),
+            pokes(
+                ANY,
+                &["7.2"],
+                &[
+                    WITHOUT_TDP_MMU,
+                    change(
+                        "kvm_init_mmu",
+                        1514,
+                        "48c783d002000000000000",
+                        "8183b8020000600c000090",
+                    ),
+                ],
+            ),
+        ],
+        ..Fault::USUAL
+    },
+    Fault {
         rule: "EPT103",
         what: "`kvm_init_mmu` takes the other level, whatever its inputs",
         values: ["4", "5"],
+        // What hangs is seen to hang.
+        also: &["EPT121"],
         seeds: &[
             // The mask of the level's bits makes place for: push the level, pop %rcx.
             pokes(
@@ -90,6 +114,8 @@ pub static FAULTS: &[Fault] = &[
         rule: "EPT104",
         what: "`max_tdp_level` is the other level",
         values: ["4", "5"],
+        // What hangs is seen to hang.
+        also: &["EPT121"],
         seeds: &[
             pokes(VMX5, ALL, &[variable("max_tdp_level", "05", "04")]),
             pokes(VMX, ALL, &[variable("max_tdp_level", "04", "05")]),
@@ -104,6 +130,8 @@ pub static FAULTS: &[Fault] = &[
         rule: "EPT104",
         what: "`tdp_root_level` is the other level",
         values: ["4", "5"],
+        // What hangs is seen to hang.
+        also: &["EPT121"],
         seeds: &[
             // On VMX nothing is forced.
             pokes(VMX5, FORCING, &[variable("tdp_root_level", "00", "04")]),
@@ -125,6 +153,8 @@ pub static FAULTS: &[Fault] = &[
         rule: "EPT105",
         what: "`enable_ept` or `npt_enabled` is 0, `tdp_enabled` 1",
         values: ["false", "true"],
+        // What hangs is seen to hang.
+        also: &["EPT121"],
         seeds: &[
             pokes(ANY_VMX, ALL, &[variable("enable_ept", "01", "00")]),
             pokes(ANY_SVM, ALL, &[variable("npt_enabled", "01", "00")]),
@@ -159,6 +189,38 @@ pub static FAULTS: &[Fault] = &[
         ..Fault::USUAL
     },
     Fault {
+        rule: "EPT108",
+        what: "the MMU is not set up again after the CPUID is set",
+        values: ["4", "5"],
+        check: "--maxphyaddr 52 --vcpus 1",
+        seeds: &[
+            // The call of kvm_mmu_reset_context becomes a test of the same length.
+            pokes(
+                VMX5,
+                &["5.10"],
+                &[change("kvm_vcpu_after_set_cpuid", 830, "8985280e0000e8", "8985280e0000a9")],
+            ),
+            // The function returns at once.
+            pokes(
+                VMX5,
+                FORCING,
+                &[change("kvm_mmu_after_set_cpuid", 200, "55488db7a8020000", "c3488db7a8020000")],
+            ),
+        ],
+        left_out: &[out(FIXED, ALL, FIXED_LEVEL)],
+        ..Fault::USUAL
+    },
+    Fault {
+        rule: "EPT109",
+        what: "another guest: its vCPUs have MAXPHYADDR 36 and 52",
+        verdict: Verdict::Advisory,
+        values: ["4", "5"],
+        check: "--mixed 52,52 --guest-phys-bits 48",
+        seeds: &[guest(VMX5, ALL, "--mixed 36,52 --guest-phys-bits 48")],
+        left_out: &[out(FIXED, ALL, FIXED_LEVEL)],
+        ..Fault::USUAL
+    },
+    Fault {
         rule: "EPT110",
         what: "`kvm_init_mmu` leaves out the direct bit",
         values: ["false", "true"],
@@ -171,21 +233,43 @@ pub static FAULTS: &[Fault] = &[
                 &[kvm_init_mmu("888b........c683........01", "888b........c683........00")],
             ),
             // On SVM the TDP MMU would follow a null pointer, and the kernel would die.
-            pokes(ANY_SVM, &["7.2"], WITHOUT_TDP_MMU_7_2),
+            pokes(ANY_SVM, &["7.2"], DIRECT_WITHOUT_TDP_MMU_7_2),
             pokes(ANY_VMX, &["7.2"], DIRECT_7_2),
         ],
         ..Fault::USUAL
     },
+    Fault {
+        rule: "EPT120",
+        what: "another guest: it is not told that only 48 of its 52 bits are mapped",
+        verdict: Verdict::Advisory,
+        values: ["52", "4"],
+        check: "--maxphyaddr 52 --vcpus 1 --guest-phys-bits 48",
+        seeds: &[
+            guest(VMX, ALL, UNTOLD),
+            guest(SVM_LA48, ALL, UNTOLD),
+            // kvm_amd asks for 4 levels there, whatever the host has.
+            guest(SVM, &["5.10"], UNTOLD),
+        ],
+        left_out: &[out(VMX5, ALL, ALL_MAPPED), out(SVM, ALL, ALL_MAPPED)],
+        ..Fault::USUAL
+    },
 ];
+
+/// As with `kvm.tdp_mmu=0`.
+const WITHOUT_TDP_MMU: Change = variable("tdp_mmu_enabled", "01", "00");
+
+/// Where the root has as many levels for any guest.
+const FIXED: &[Cpu] = &[Cpu::Svm, Cpu::SvmLa48, Cpu::Vmx];
+const FIXED_LEVEL: &str = "the level does not depend on MAXPHYADDR there";
+
+const UNTOLD: &str = "--maxphyaddr 52 --vcpus 1 --guest-phys-bits 0";
+const ALL_MAPPED: &str = "the root maps all of it";
 
 /// Changes in `kvm_init_mmu`: `or $0x6080` twice, in %ecx and then in %ax.
 const DIRECT_ECX_7_2: Change = change("kvm_init_mmu", 1514, "81c980600000", "81c900600000");
 const DIRECT_AX_7_2: Change = change("kvm_init_mmu", 1514, "660d8060", "660d0060");
 const DIRECT_7_2: &[Change] = &[DIRECT_ECX_7_2, DIRECT_AX_7_2];
-const WITHOUT_TDP_MMU_7_2: &[Change] =
-    &[variable("tdp_mmu_enabled", "01", "00"), DIRECT_ECX_7_2, DIRECT_AX_7_2];
-
-const NO_CAPABILITY: &str = "NPT has no capability register";
+const DIRECT_WITHOUT_TDP_MMU_7_2: &[Change] = &[WITHOUT_TDP_MMU, DIRECT_ECX_7_2, DIRECT_AX_7_2];
 
 /// `mov $3,%edx` after `bt $17,%eax`: the level where the capability has 1 GiB pages.
 const LARGEST_PAGE_5_10: &[Change] =
@@ -195,57 +279,3 @@ const LARGEST_PAGE_6_1: &[Change] =
     &[change("hardware_setup", 1024, "b9030000000fba..11", "b9020000000fba..11")];
 const LARGEST_PAGE: &[Change] =
     &[change("vmx_hardware_setup", 1024, "b9030000000fba..11", "b9020000000fba..11")];
-
-#[cfg(test)]
-mod tests {
-    use super::super::fault::How;
-    use super::*;
-    use crate::lab::poke::Poke;
-    use crate::lab::{Cell, KernelChoice};
-
-    fn cells() -> Vec<Cell> {
-        let kernels = KernelChoice::parse("all", None).unwrap_or_default();
-        let row = |cpu| kernels.iter().cloned().map(move |kernel| Cell { cpu, kernel });
-        Cpu::ALL.into_iter().flat_map(row).collect()
-    }
-
-    #[test]
-    fn every_change_can_be_made_and_taken_back() {
-        for seed in FAULTS.iter().flat_map(|fault| fault.seeds) {
-            let (How::Pokes(changes) | How::Module(_, changes)) = seed.how else { continue };
-            for Change { within, old, new, .. } in changes {
-                for text in [format!("0 {within} {old} {new}"), format!("0 {within} {new} {old}")] {
-                    assert!(text.parse::<Poke>().is_ok(), "{text}");
-                }
-                assert_ne!(old, new);
-            }
-        }
-    }
-
-    #[test]
-    fn a_cell_without_a_seed_has_a_reason() {
-        for cell in cells() {
-            for fault in FAULTS {
-                assert_ne!(fault.seed(&cell).err(), Some(""), "{} {cell}", fault.what);
-            }
-        }
-    }
-
-    #[test]
-    fn a_fault_has_two_values_wherever_it_is_seeded() {
-        for cell in cells() {
-            for fault in FAULTS {
-                let values = fault.seed(&cell).map_or(["-"; 2], |seed| fault.values(seed));
-                assert!(!values.contains(&""), "{} {cell}", fault.what);
-            }
-        }
-    }
-
-    #[test]
-    fn a_changed_module_is_loaded() {
-        for fault in FAULTS {
-            let is_module = fault.seeds.iter().any(|seed| matches!(seed.how, How::Module(..)));
-            assert!(!is_module || fault.check.contains("--reload"), "{}", fault.what);
-        }
-    }
-}
