@@ -15,4 +15,5 @@ pub use cpuid::{Cpuid, Highest};
 pub use plan::{Guest, Program, mixed, nested, ordinary, touching};
 pub use random::RandomGuests;
 pub use runner::Runner;
+pub use touch::MEMORY as TOUCHING_MEMORY;
 pub use vm::Ended;

@@ -5,7 +5,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::{Result, bail};
 
 use crate::cli::output::OutputArgs;
-use crate::guest::{Cpuid, Guest, RandomGuests, mixed, nested, ordinary, touching};
+use crate::guest::{
+    Cpuid, Guest, RandomGuests, TOUCHING_MEMORY, mixed, nested, ordinary, touching,
+};
 
 /// The arguments.
 #[derive(clap::Args)]
@@ -38,7 +40,8 @@ pub(in crate::cli) struct Args {
     /// MAXPHYADDR 40 and 52 unless told otherwise
     #[arg(long, group = "instead")]
     pub(super) nested: bool,
-    /// Load the vendor module (again) meanwhile, so that `hardware_setup` is seen
+    /// Load the vendor module (again) meanwhile, as modprobe is configured to, so that
+    /// `hardware_setup` is seen
     #[arg(long)]
     pub(super) reload: bool,
     /// Seconds after which a guest that does not halt is given up
@@ -107,6 +110,9 @@ fn gpa(text: &str) -> Result<u64> {
     if gpa % 8 != 0 || gpa >> 52 != 0 {
         bail!("must be a multiple of 8, and have at most 52 bits");
     }
+    if gpa < TOUCHING_MEMORY {
+        bail!("the guest's own memory is below {TOUCHING_MEMORY:#x}");
+    }
     Ok(gpa)
 }
 
@@ -116,9 +122,9 @@ mod tests {
 
     #[test]
     fn a_gpa_is_hexadecimal_or_decimal_and_aligned() {
-        let parsed = ["0x1000", "4096", "0xffffffffffff8"].map(|text| gpa(text).ok());
-        assert_eq!(parsed, [Some(0x1000), Some(0x1000), Some((1 << 52) - 8)]);
-        for wrong in ["0x1001", "0x10000000000000", "1000h", "", "-8"] {
+        let parsed = ["0x10000", "65536", "0xffffffffffff8"].map(|text| gpa(text).ok());
+        assert_eq!(parsed, [Some(0x10000), Some(0x10000), Some((1 << 52) - 8)]);
+        for wrong in ["0x10001", "0x8000", "0x10000000000000", "1000h", "", "-8"] {
             assert!(gpa(wrong).is_err(), "{wrong}");
         }
     }
