@@ -9,7 +9,8 @@ use super::long_mode::{LARGE_PAGE, Tables};
 use super::memory::Memory;
 use super::vm::{Ended, Vm, run_to_halt};
 
-/// Low memory of a guest that touches a GPA, in bytes from GPA 0: code, page tables, and what was read back.
+/// Low memory of a guest that touches a GPA, in bytes from GPA 0: code, page tables, and what was
+/// read back.
 pub const MEMORY: u64 = 64 << 10;
 const CODE: u64 = 0x1000;
 /// Where the word that was read back is left.
