@@ -45,6 +45,10 @@ fn judge(event: &Event, known: &Known) -> Option<Judgement> {
 }
 
 fn judge_load(load: &Load, known: &Known) -> Option<Judgement> {
+    if known.tdp_enabled(&load.inputs).value() == Some(false) {
+        // Then there should be no root of TDP at all, which is for EPT105.
+        return None;
+    }
     let actual = load.mmu_level?;
     let last = known.vcpus().get(load.vm, load.vcpu).decided;
     let fresh = match replay(&known.fresh_inputs(load.maxphyaddr, &load.inputs)) {

@@ -75,7 +75,8 @@ pub static FAULTS: &[Fault] = &[
         what: "`kvm_init_mmu` takes the other level, whatever its inputs",
         values: ["4", "5"],
         // What hangs is seen to hang.
-        also: &["EPT121"],
+        // On hardware without walks of 5 levels the EPTP that follows is invalid as well.
+        also: &["EPT121", "EPT201"],
         seeds: &[
             // The mask of the level's bits makes place for: push the level, pop %rcx.
             pokes(
@@ -131,7 +132,8 @@ pub static FAULTS: &[Fault] = &[
         what: "`tdp_root_level` is the other level",
         values: ["4", "5"],
         // What hangs is seen to hang.
-        also: &["EPT121"],
+        // On hardware without walks of 5 levels the EPTP that follows is invalid as well.
+        also: &["EPT121", "EPT201"],
         seeds: &[
             // On VMX nothing is forced.
             pokes(VMX5, FORCING, &[variable("tdp_root_level", "00", "04")]),
