@@ -148,6 +148,8 @@ pub static FAULTS: &[Fault] = &[
         rule: "EPT105",
         what: "`tdp_enabled` is 0, `enable_ept` or `npt_enabled` 1",
         values: ["false", "true"],
+        // The hardware walks 4 levels of a table that shadow paging has made with 3.
+        also: &["EPT202"],
         seeds: &[pokes(ANY, ALL, &[variable("tdp_enabled", "01", "00")])],
         ..Fault::USUAL
     },
