@@ -228,6 +228,8 @@ pub static FAULTS: &[Fault] = &[
         rule: "EPT110",
         what: "`kvm_init_mmu` leaves out the direct bit",
         values: ["false", "true"],
+        // From 6.19 on the EPTP is made of the root's page, which KVM does not find: it is all ones.
+        also: &["EPT201", "EPT203"],
         seeds: &[
             pokes(ANY, &["6.1", "6.12"], &[kvm_init_mmu("88c80c80", "88c80c00")]),
             // direct_map, stored right after shadow_root_level.
