@@ -59,7 +59,8 @@ impl EptpWrite {
 /// `vmwrite %reg, %rax`, and which register: `[41] 0f 79 /r`, SDM Vol. 3C §31.3.
 fn vmwrite_rax(code: &[u8]) -> Option<Field> {
     let (rex_b, modrm) = match *code {
-        [0x0f, 0x79, modrm, ..] => (0, modrm),
+        // A breakpoint, of another probe or of one that was just removed, hides the first byte.
+        [0x0f | 0xcc, 0x79, modrm, ..] => (0, modrm),
         [0x41, 0x0f, 0x79, modrm, ..] => (8, modrm),
         _ => return None,
     };
@@ -98,6 +99,7 @@ mod tests {
         for (write, offset) in [
             (&[0x0f, 0x79, 0xc5][..], 32),
             (&[0x0f, 0x79, 0xc6], 104),
+            (&[0xcc, 0x79, 0xc6], 104),
             (&[0x41, 0x0f, 0x79, 0xc4], 24),
         ] {
             let found = EptpWrite::find_in(&code(write)).unwrap();
@@ -107,6 +109,8 @@ mod tests {
 
     #[test]
     fn what_is_not_plainly_the_write_is_refused() {
+        let hidden_prefix = [0xcc, 0x0f, 0x79, 0xc4];
+        assert!(EptpWrite::find_in(&code(&hidden_prefix)).is_err(), "rsp or r12");
         let memory = [0x0f, 0x79, 0x45];
         let other_field = [0x0f, 0x79, 0xce];
         let read = [0x0f, 0x78, 0xc6];
