@@ -5,6 +5,7 @@
 //! [`sink`] shows the outcome. `docs/architecture.md` has the picture.
 
 pub mod analysis;
+pub mod ept;
 pub mod model;
 pub mod oracle;
 pub mod rules;

@@ -1,9 +1,11 @@
 //! What is observed, what is known, and what was found. No I/O, no clock.
 
+mod address;
 mod event;
 mod facts;
 mod verdict;
 
+pub use address::{Gpa, Hpa};
 pub use event::{
     ConfigureMmu, CpuidLeaves, Decision, Event, EventKind, FaultLoop, HookStatus, Inputs, Load,
     MmuState, Mode, Nested, PageFaultHandler, Root, ShadowMmu,
