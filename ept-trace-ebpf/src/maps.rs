@@ -173,18 +173,27 @@ pub enum Aspect {
 
 /// What was last reported of a vCPU, by its address and [`Aspect`].
 #[map]
-pub static SEEN: LruHashMap<[u64; 2], [u64; 5]> = LruHashMap::with_max_entries(16384, 0);
+pub static SEEN: LruHashMap<[u64; 2], [u64; 6]> = LruHashMap::with_max_entries(16384, 0);
 
-/// Whether this was not what was last reported; then it is from now on.
+/// Hands over what was not last reported, and counts the rest as filtered. What is dropped on the
+/// way was not reported.
 #[inline(always)]
-pub fn is_news(vcpu: u64, aspect: Aspect, now: &[u64; 5]) -> bool {
+pub fn if_news(
+    vcpu: u64,
+    aspect: Aspect,
+    now: &[u64; 6],
+    hand_over: impl FnOnce() -> Outcome,
+) -> Outcome {
     let key = [vcpu, aspect as u64];
     // SAFETY: compared at once; a vCPU runs on one thread at a time.
     if unsafe { SEEN.get(&key) }.is_some_and(|last| *last == *now) {
-        return false;
+        return Outcome::Filtered;
     }
-    let _ = SEEN.insert(&key, now, 0);
-    true
+    let outcome = hand_over();
+    if !matches!(outcome, Outcome::Dropped) {
+        let _ = SEEN.insert(&key, now, 0);
+    }
+    outcome
 }
 
 /// A vCPU was set up anew, or another one is at its address: everything about it is news.

@@ -2,14 +2,14 @@
 
 use aya_ebpf::helpers::bpf_probe_read_kernel;
 use ept_trace_common::abi::{
-    ABSENT, DecisionRecord, Field, Hook, Inputs, MmuState, Plain, Variable, flag, handler, kind,
-    unread,
+    ABSENT, DecisionRecord, Field, Hook, Inputs, MmuState, Plain, Subject, Variable, flag, handler,
+    kind, unread,
 };
 use ept_trace_common::decision::{X86_TDX_VM, query_maxphyaddr, shadow_root_level, tdp_root_level};
 
 use crate::maps::{
     Aspect, EVENTS, Look, Outcome, SCRATCH, URGENT, VARIABLES, config, emit, forget, header,
-    is_news,
+    if_news,
 };
 use crate::read;
 
@@ -88,39 +88,31 @@ pub fn report_decision(hook: Hook, vcpu: u64, flags: u64, before: &MmuState) -> 
     let record = unsafe { &mut *scratch };
     let fields = &config().fields;
     record.header = header(kind::DECISION, hook);
-    record.vcpu = vcpu;
     record.flags = flags as u32;
-    record.unread = 0;
     record.before = *before;
     record.after.handler = fault_handler(vcpu);
-    let identity = identity(&mut record.unread, vcpu);
-    let vm = identity.vm;
-    record.vm = vm;
-    record.creator = identity.creator;
-    record.vcpu_id = identity.vcpu_id;
-    record.maxphyaddr = identity.maxphyaddr;
-    record.cr4 = member(&mut record.unread, vcpu, &fields.cr4, unread::CR4);
-    record.efer = member(&mut record.unread, vcpu, &fields.efer, unread::EFER);
-    record.after.role = member(&mut record.unread, vcpu, &fields.role, unread::ROLE);
-    record.after.cpu_role = member(&mut record.unread, vcpu, &fields.cpu_role, unread::CPU_ROLE);
-    record.after.root_level =
-        member(&mut record.unread, vcpu, &fields.root_level, unread::ROOT_LEVEL) as u32;
-    record.after.direct = member(&mut record.unread, vcpu, &fields.direct, unread::DIRECT) as u32;
-    record.cpuid_nent =
-        member(&mut record.unread, vcpu, &fields.cpuid_nent, unread::CPUID_NENT) as u32;
-    record.vm_type = member(&mut record.unread, vm, &fields.vm_type, unread::VM_TYPE) as u32;
+    identify(&mut record.of, vcpu);
+    let unread = &mut record.of.unread;
+    record.cr4 = member(unread, vcpu, &fields.cr4, unread::CR4);
+    record.efer = member(unread, vcpu, &fields.efer, unread::EFER);
+    record.after.role = member(unread, vcpu, &fields.role, unread::ROLE);
+    record.after.cpu_role = member(unread, vcpu, &fields.cpu_role, unread::CPU_ROLE);
+    record.after.root_level = member(unread, vcpu, &fields.root_level, unread::ROOT_LEVEL) as u32;
+    record.after.direct = member(unread, vcpu, &fields.direct, unread::DIRECT) as u32;
+    record.cpuid_nent = member(unread, vcpu, &fields.cpuid_nent, unread::CPUID_NENT) as u32;
+    record.vm_type = member(unread, record.of.vm, &fields.vm_type, unread::VM_TYPE) as u32;
     read_inputs(&mut record.inputs);
     read_cpuid(vcpu, record);
-    if record.flags & flag::NESTED != 0 {
-        let (before, after) = (&record.before, &record.after);
-        let now = [before.role, after.role, u64::from(after.root_level), record.cr4, record.efer];
-        if !is_news(vcpu, Aspect::NestedDecision, &now) {
-            return Outcome::Filtered;
-        }
-    } else {
+    let look = look_at(record);
+    if record.flags & flag::NESTED == 0 {
         forget(vcpu);
+        return hand_over(record, &record.inputs, &look);
     }
-    hand_over(record, &record.inputs, &look_at(record))
+    let (before, after) = (&record.before, &record.after);
+    let inputs = record.inputs.packed();
+    let level = u64::from(after.root_level);
+    let now = [before.role, after.role, level, record.cr4, record.efer, inputs];
+    if_news(vcpu, Aspect::NestedDecision, &now, || hand_over(record, &record.inputs, &look))
 }
 
 /// Hands a record over as it looks.
@@ -136,25 +128,17 @@ pub fn hand_over<T: Plain>(record: &T, inputs: &Inputs, look: &Look) -> Outcome 
     }
 }
 
-/// Which vCPU a record is about.
-pub struct Identity {
-    pub vm: u64,
-    pub creator: u32,
-    pub vcpu_id: u32,
-    pub maxphyaddr: u32,
-}
-
-/// Reads it.
+/// Which vCPU a record is about, in place.
 #[inline(always)]
-pub fn identity(unread: &mut u32, vcpu: u64) -> Identity {
+pub fn identify(of: &mut Subject, vcpu: u64) {
     let fields = &config().fields;
-    let vm = member(unread, vcpu, &fields.kvm, unread::VM);
-    Identity {
-        vm,
-        creator: member(unread, vm, &fields.userspace_pid, unread::CREATOR) as u32,
-        vcpu_id: member(unread, vcpu, &fields.vcpu_id, unread::VCPU_ID) as u32,
-        maxphyaddr: member(unread, vcpu, &fields.maxphyaddr, unread::MAXPHYADDR) as u32,
-    }
+    let mut unread = 0;
+    of.vcpu = vcpu;
+    of.vm = member(&mut unread, vcpu, &fields.kvm, unread::VM);
+    of.creator = member(&mut unread, of.vm, &fields.userspace_pid, unread::CREATOR) as u32;
+    of.vcpu_id = member(&mut unread, vcpu, &fields.vcpu_id, unread::VCPU_ID) as u32;
+    of.maxphyaddr = member(&mut unread, vcpu, &fields.maxphyaddr, unread::MAXPHYADDR) as u32;
+    of.unread = unread;
 }
 
 /// Reads a member; 0 and the bit of `unread` where that fails.
@@ -172,7 +156,7 @@ pub fn member(unread: &mut u32, base: u64, field: &Field, bit: u32) -> u64 {
 /// KVM's own variables, each as far as its address is known.
 #[inline(always)]
 pub fn read_inputs(inputs: &mut Inputs) {
-    inputs.valid = 0;
+    *inputs = Inputs { valid: 0, value: [0; Variable::COUNT] };
     let Some(variables) = VARIABLES.get(0) else { return };
     let mut read_variable = |variable: Variable| {
         let index = variable as usize;
@@ -247,7 +231,7 @@ fn read_cpuid(vcpu: u64, record: &mut DecisionRecord) {
             record.flags |= flag::LEAF_80000008;
         }
     }
-    if record.cpuid_nent <= MAX_CPUID_ENTRIES && record.unread & unread::CPUID_NENT == 0 {
+    if record.cpuid_nent <= MAX_CPUID_ENTRIES && record.of.unread & unread::CPUID_NENT == 0 {
         record.flags |= flag::CPUID_READ;
     }
 }
@@ -278,12 +262,12 @@ fn look_at(record: &DecisionRecord) -> Look {
         let forced = inputs.value[Variable::TdpRootLevel as usize] as u8;
         let max = inputs.value[Variable::MaxTdpLevel as usize] as u8;
         (tdp_root_level(forced, max, maxphyaddr), handler::OTHER)
-    } else if record.unread & (unread::CR4 | unread::EFER) == 0 {
+    } else if record.of.unread & (unread::CR4 | unread::EFER) == 0 {
         (shadow_root_level(record.cr4, record.efer), handler::TDP)
     } else {
         return Look::Unknown;
     };
-    let is_right = record.maxphyaddr == u32::from(maxphyaddr)
+    let is_right = record.of.maxphyaddr == u32::from(maxphyaddr)
         && record.after.root_level == u32::from(level)
         && record.after.handler != other_handler
         && (record.after.direct == 1 || !is_tdp);

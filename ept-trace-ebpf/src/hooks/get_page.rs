@@ -7,10 +7,10 @@ use aya_ebpf::EbpfContext as _;
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use aya_ebpf::macros::tracepoint;
 use aya_ebpf::programs::TracePointContext;
-use ept_trace_common::abi::{Hook, RootRecord, kind};
+use ept_trace_common::abi::{Hook, RootRecord, Subject, kind, unread};
 
 use crate::maps::{EVENTS, IN_IOCTL, Outcome, config, count, emit, header};
-use crate::read;
+use crate::{read, vcpu};
 
 /// `kvmmmu:kvm_mmu_get_page`.
 #[tracepoint]
@@ -32,10 +32,9 @@ fn report(record: u64) -> Outcome {
     }
     let fields = &config().fields;
     let places = &config().tracepoints;
-    let (Some(role), Some(gfn), Some(vm), Some(root_level)) = (
+    let (Some(role), Some(gfn), Some(root_level)) = (
         read::field(record, &places.page_role),
         read::field(record, &places.page_gfn),
-        read::field(call.vcpu, &fields.kvm),
         read::field(call.vcpu, &fields.root_level),
     ) else {
         return Outcome::Dropped;
@@ -45,13 +44,15 @@ fn report(record: u64) -> Outcome {
     if role & 0xf < page_level {
         return Outcome::Filtered;
     }
+    let mut of = Subject::default();
+    vcpu::identify(&mut of, call.vcpu);
+    if of.unread & unread::VM != 0 {
+        return Outcome::Dropped;
+    }
     let record = RootRecord {
         header: header(kind::ROOT, Hook::GetPage),
-        vm,
-        vcpu: call.vcpu,
+        of,
         gfn,
-        vcpu_id: read::field(call.vcpu, &fields.vcpu_id).unwrap_or(0) as u32,
-        creator: read::field(vm, &fields.userspace_pid).unwrap_or(0) as u32,
         role: role as u32,
         root_level: root_level as u32,
     };

@@ -11,7 +11,7 @@ use ept_trace_common::abi::{ABSENT, Field, Hook, Variables, kind, unread};
 
 use crate::maps::{
     Arguments, Aspect, EVENTS, IN_SHADOW_INIT, Outcome, SCRATCH_SHADOW, VARIABLES, config, count,
-    emit, header, is_news, wanted,
+    emit, header, if_news, wanted,
 };
 use crate::{read, vcpu};
 
@@ -80,18 +80,15 @@ fn returned(hook: Hook) -> Outcome {
     let vcpu = call.vcpu;
     let mmu = vcpu::base_of_guest_mmu(vcpu);
     record.header = header(kind::SHADOW, hook);
-    record.vcpu = vcpu;
     let is_ept = matches!(hook, Hook::ShadowEptReturn);
     let [first, second, is_read] = call.others;
     record.eptp12 = if is_ept { first } else { 0 };
     [record.cr4, record.efer] = if is_ept { [0; 2] } else { [first, second] };
-    record.unread = if is_read != 0 { 0 } else { unread::L1 };
-    let missing = &mut record.unread;
-    let identity = vcpu::identity(missing, vcpu);
-    record.vm = identity.vm;
-    record.creator = identity.creator;
-    record.vcpu_id = identity.vcpu_id;
-    record.maxphyaddr = identity.maxphyaddr;
+    vcpu::identify(&mut record.of, vcpu);
+    let missing = &mut record.of.unread;
+    if is_read == 0 {
+        *missing |= unread::L1;
+    }
     record.role = vcpu::member(missing, mmu, &fields.role, unread::ROLE);
     record.level = vcpu::member(missing, mmu, &fields.root_level, unread::ROOT_LEVEL) as u32;
     record.walk_level = vcpu::member(missing, mmu, &fields.walk_level, unread::WALK_LEVEL) as u32;
@@ -104,8 +101,6 @@ fn returned(hook: Hook) -> Outcome {
     vcpu::read_inputs(&mut record.inputs);
     let levels = u64::from(record.level) << 4 | u64::from(record.walk_level);
     let rest = levels << 32 | u64::from(record.ept_caps);
-    if !is_news(vcpu, Aspect::Shadow, &[first, second, record.role, rest, record.vm]) {
-        return Outcome::Filtered;
-    }
-    emit(&EVENTS, record)
+    let now = [first, second, record.role, rest, record.of.vm, record.inputs.packed()];
+    if_news(vcpu, Aspect::Shadow, &now, || emit(&EVENTS, record))
 }

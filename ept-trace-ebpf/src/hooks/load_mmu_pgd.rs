@@ -15,7 +15,7 @@ use ept_trace_common::eptp;
 
 use crate::maps::{
     Arguments, Aspect, IN_LOAD_PGD, Look, Outcome, SCRATCH_LOAD, VARIABLES, config, count, header,
-    is_news, wanted,
+    if_news, wanted,
 };
 use crate::{read, vcpu};
 
@@ -83,7 +83,6 @@ fn report(hook: Hook, call: &Arguments, written: u64) -> Outcome {
     let vcpu = call.vcpu;
     let mmu = vcpu::base_of_mmu_in_use(vcpu);
     record.header = header(kind::LOAD, hook);
-    record.vcpu = vcpu;
     record.eptp = written;
     // On 5.10 the lowest bits have the guest's PCID.
     record.root_hpa = call.others[0] & eptp::ADDRESS;
@@ -92,13 +91,8 @@ fn report(hook: Hook, call: &Arguments, written: u64) -> Outcome {
     if vcpu::is_nested(vcpu) {
         record.flags |= flag::NESTED;
     }
-    record.unread = 0;
-    let missing = &mut record.unread;
-    let identity = vcpu::identity(missing, vcpu);
-    record.vm = identity.vm;
-    record.creator = identity.creator;
-    record.vcpu_id = identity.vcpu_id;
-    record.maxphyaddr = identity.maxphyaddr;
+    vcpu::identify(&mut record.of, vcpu);
+    let missing = &mut record.of.unread;
     record.role = vcpu::member(missing, mmu, &fields.role, unread::ROLE);
     record.mmu_level = vcpu::member(missing, mmu, &fields.root_level, unread::ROOT_LEVEL) as u32;
     record.mmu_root_hpa = vcpu::member(missing, mmu, &fields.root_hpa, unread::ROOT_HPA);
@@ -110,13 +104,13 @@ fn report(hook: Hook, call: &Arguments, written: u64) -> Outcome {
     let is_nested = record.flags & flag::NESTED != 0;
     let aspect = if is_nested { Aspect::NestedRoot } else { Aspect::Root };
     let levels = u64::from(record.level) << 32 | u64::from(record.mmu_level);
-    let roles = u64::from(record.page_role) << 32 | u64::from(record.maxphyaddr);
-    let now = [record.eptp, record.root_hpa, record.mmu_root_hpa, levels, roles];
-    if !is_news(vcpu, aspect, &now) {
-        return Outcome::Filtered;
-    }
+    let roles = u64::from(record.page_role) << 32 | u64::from(record.of.maxphyaddr);
+    // The low bits of an address are free.
+    let mmu_root = record.mmu_root_hpa ^ u64::from(record.flags);
+    let inputs = record.inputs.packed();
+    let now = [record.eptp, record.root_hpa, mmu_root, levels, roles, inputs];
     let look = look_at(record, matches!(hook, Hook::SvmLoadPgd));
-    vcpu::hand_over(record, &record.inputs, &look)
+    if_news(vcpu, aspect, &now, || vcpu::hand_over(record, &record.inputs, &look))
 }
 
 /// The role of the root's own page: `root_hpa` to its `struct page`, whose `private` is the
@@ -125,16 +119,16 @@ fn report(hook: Hook, call: &Arguments, written: u64) -> Outcome {
 fn read_page_role(record: &mut LoadRecord) {
     record.page_role = 0;
     match shadow_page(record.root_hpa) {
-        None => record.unread |= unread::PAGE_ROLE,
+        None => record.of.unread |= unread::PAGE_ROLE,
         Some(0) => {
             record.flags |= flag::DUMMY_ROOT;
-            record.unread |= unread::PAGE_ROLE;
+            record.of.unread |= unread::PAGE_ROLE;
         }
         Some(page) => {
             let Some(variables) = VARIABLES.get(0) else { return };
             let role = &variables.page_role;
             record.page_role =
-                vcpu::member(&mut record.unread, page, role, unread::PAGE_ROLE) as u32;
+                vcpu::member(&mut record.of.unread, page, role, unread::PAGE_ROLE) as u32;
         }
     }
 }
@@ -155,12 +149,15 @@ fn shadow_page(root_hpa: u64) -> Option<u64> {
 /// Whether root, MMU and EPTP plainly agree.
 #[inline(always)]
 fn look_at(record: &LoadRecord, is_svm: bool) -> Look {
-    let need = (1 << Variable::MaxTdpLevel as u32) | (1 << Variable::TdpEnabled as u32);
+    let mut need = (1 << Variable::MaxTdpLevel as u32) | (1 << Variable::TdpEnabled as u32);
+    if !is_svm {
+        need |= 1 << Variable::EnableEptAdBits as u32;
+    }
     let inputs = &record.inputs;
     let is_tdp = inputs.value[Variable::TdpEnabled as usize] != 0;
-    let is_page_missing = record.unread & unread::PAGE_ROLE != 0;
+    let is_page_missing = record.of.unread & unread::PAGE_ROLE != 0;
     // L2's table follows L1, and that of shadow paging the guest.
-    if record.unread & !unread::PAGE_ROLE != 0
+    if record.of.unread & !unread::PAGE_ROLE != 0
         || record.flags & (flag::NESTED | flag::DUMMY_ROOT) != 0
         || inputs.valid & need != need
         || !is_tdp
@@ -171,7 +168,7 @@ fn look_at(record: &LoadRecord, is_svm: bool) -> Look {
     let level = tdp_root_level(
         inputs.value[Variable::TdpRootLevel as usize] as u8,
         inputs.value[Variable::MaxTdpLevel as usize] as u8,
-        record.maxphyaddr as u8,
+        record.of.maxphyaddr as u8,
     );
     let root_agrees = record.mmu_root_hpa == record.root_hpa
         && record.mmu_level == u32::from(level)

@@ -8,7 +8,7 @@ use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
 use aya_ebpf::macros::{kprobe, kretprobe};
 use aya_ebpf::programs::{ProbeContext, RetProbeContext};
-use ept_trace_common::abi::{FaultLoopRecord, Hook, kind, unread};
+use ept_trace_common::abi::{FaultLoopRecord, Hook, Subject, kind, unread};
 
 use crate::maps::{
     Arguments, FAULTS, IN_FAULT, Outcome, Repeated, URGENT, config, count, emit, header, wanted,
@@ -84,22 +84,20 @@ fn answered(call: &Arguments, answer: u32) -> Outcome {
     }
     let fields = &config().fields;
     let vcpu = call.vcpu;
-    let mut missing = 0;
-    let identity = vcpu::identity(&mut missing, vcpu);
+    let mut of = Subject::default();
+    vcpu::identify(&mut of, vcpu);
     let mmu = vcpu::base_of_mmu_in_use(vcpu);
+    let level = vcpu::member(&mut of.unread, mmu, &fields.root_level, unread::ROOT_LEVEL);
     let record = FaultLoopRecord {
         header: header(kind::FAULT_LOOP, Hook::TdpFaultReturn),
-        vm: identity.vm,
-        vcpu,
+        of,
         gpa,
         error_code,
         for_ns: now - last.since_ns,
         count: last.count,
         answer,
-        creator: identity.creator,
-        vcpu_id: identity.vcpu_id,
-        mmu_level: vcpu::member(&mut missing, mmu, &fields.root_level, unread::ROOT_LEVEL) as u32,
-        unread: missing,
+        mmu_level: level as u32,
+        reserved: 0,
     };
     emit(&URGENT, &record)
 }

@@ -85,7 +85,7 @@ impl Decoder {
 
     fn decision(&mut self, record: &DecisionRecord, hook: Hook, fields: &Fields) -> Decision {
         let is = |bit| record.flags & bit != 0;
-        let read = |member: u32| record.unread & member == 0;
+        let read = |member: u32| record.of.unread & member == 0;
         let cpuid = is(flag::CPUID_READ).then(|| CpuidLeaves {
             entries: record.cpuid_nent,
             max_leaf: is(flag::LEAF_80000000).then_some(record.leaf_80000000_eax),
@@ -100,11 +100,11 @@ impl Decoder {
         }
         Decision {
             observed_by: hook_name(hook),
-            vm: self.number(record.vm),
-            pid: record.creator,
+            vm: self.number(record.of.vm),
+            pid: record.of.creator,
             tgid: record.header.tgid,
-            vcpu: record.vcpu_id,
-            maxphyaddr: read(unread::MAXPHYADDR).then_some(record.maxphyaddr),
+            vcpu: record.of.vcpu_id,
+            maxphyaddr: read(unread::MAXPHYADDR).then_some(record.of.maxphyaddr),
             cpuid,
             nested: is(flag::NESTED),
             tdp_init_seen: is(flag::TDP_INIT_SEEN),
@@ -120,9 +120,9 @@ impl Decoder {
 
     fn root(&mut self, record: &RootRecord) -> Root {
         Root {
-            vm: self.number(record.vm),
-            pid: record.creator,
-            vcpu: record.vcpu_id,
+            vm: self.number(record.of.vm),
+            pid: record.of.creator,
+            vcpu: record.of.vcpu_id,
             gfn: record.gfn,
             role: record.role,
             root_level: u8::try_from(record.root_level).unwrap_or(u8::MAX),
@@ -131,13 +131,13 @@ impl Decoder {
 
     fn load(&mut self, record: &LoadRecord, hook: Hook) -> Load {
         let is = |bit| record.flags & bit != 0;
-        let read = |member: u32| record.unread & member == 0;
+        let read = |member: u32| record.of.unread & member == 0;
         Load {
             observed_by: hook_name(hook),
-            vm: self.number(record.vm),
-            pid: record.creator,
-            vcpu: record.vcpu_id,
-            maxphyaddr: read(unread::MAXPHYADDR).then_some(record.maxphyaddr),
+            vm: self.number(record.of.vm),
+            pid: record.of.creator,
+            vcpu: record.of.vcpu_id,
+            maxphyaddr: read(unread::MAXPHYADDR).then_some(record.of.maxphyaddr),
             nested: is(flag::NESTED),
             eptp: (hook == Hook::EptpWrite).then_some(record.eptp),
             root_hpa: record.root_hpa,
@@ -152,7 +152,7 @@ impl Decoder {
     }
 
     fn shadow(&mut self, record: &ShadowRecord, hook: Hook) -> ShadowMmu {
-        let read = |member: u32| record.unread & member == 0;
+        let read = |member: u32| record.of.unread & member == 0;
         let nested = if hook == Hook::ShadowEptReturn {
             Nested::Ept {
                 eptp12: read(unread::L1).then_some(record.eptp12),
@@ -163,10 +163,10 @@ impl Decoder {
         };
         ShadowMmu {
             observed_by: hook_name(hook),
-            vm: self.number(record.vm),
-            pid: record.creator,
-            vcpu: record.vcpu_id,
-            maxphyaddr: read(unread::MAXPHYADDR).then_some(record.maxphyaddr),
+            vm: self.number(record.of.vm),
+            pid: record.of.creator,
+            vcpu: record.of.vcpu_id,
+            maxphyaddr: read(unread::MAXPHYADDR).then_some(record.of.maxphyaddr),
             nested,
             level: level_if(read(unread::ROOT_LEVEL), record.level),
             walk_level: level_if(read(unread::WALK_LEVEL), record.walk_level),
@@ -178,15 +178,15 @@ impl Decoder {
 
     fn fault_loop(&mut self, record: &FaultLoopRecord) -> FaultLoop {
         FaultLoop {
-            vm: self.number(record.vm),
-            pid: record.creator,
-            vcpu: record.vcpu_id,
+            vm: self.number(record.of.vm),
+            pid: record.of.creator,
+            vcpu: record.of.vcpu_id,
             gpa: record.gpa,
             error_code: record.error_code,
             answer: record.answer,
             count: record.count,
             for_ns: record.for_ns,
-            mmu_level: level_if(record.unread & unread::ROOT_LEVEL == 0, record.mmu_level),
+            mmu_level: level_if(record.of.unread & unread::ROOT_LEVEL == 0, record.mmu_level),
         }
     }
 }

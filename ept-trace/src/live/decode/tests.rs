@@ -1,4 +1,4 @@
-use ept_trace_common::abi::Field;
+use ept_trace_common::abi::{Field, Subject};
 
 use super::*;
 use crate::kernel::Btf;
@@ -46,6 +46,15 @@ fn inputs_read() -> Inputs {
 }
 
 /// A decision in which every member is there and none is 0.
+const SUBJECT: Subject = Subject {
+    vm: VM,
+    vcpu: 0xffff_8880_0000_0000,
+    creator: 99,
+    vcpu_id: 3,
+    maxphyaddr: 52,
+    unread: 0,
+};
+
 fn full() -> DecisionRecord {
     let state = RawMmuState {
         role: 1,
@@ -57,11 +66,7 @@ fn full() -> DecisionRecord {
     };
     DecisionRecord {
         header: header(kind::DECISION, Hook::InitMmuReturn),
-        vm: VM,
-        vcpu: 0xffff_8880_0000_0000,
-        creator: 99,
-        vcpu_id: 3,
-        maxphyaddr: 52,
+        of: SUBJECT,
         flags: flag::LEAF_80000000
             | flag::LEAF_80000008
             | flag::CPUID_READ
@@ -71,13 +76,23 @@ fn full() -> DecisionRecord {
         cpuid_nent: 30,
         leaf_80000000_eax: 0x80000008,
         leaf_80000008_eax: 0x3934,
+        reserved: 0,
         cr4: 0x1020,
         efer: 0x500,
         before: RawMmuState { root_level: 4, ..state },
         after: state,
         inputs: INPUTS,
-        unread: 0,
     }
+}
+
+/// The same, of another VM.
+fn subject(vm: u64) -> Subject {
+    Subject { vm, ..SUBJECT }
+}
+
+/// The same vCPU, of which something could not be read.
+fn unread(members: u32) -> Subject {
+    Subject { unread: members, ..SUBJECT }
 }
 
 fn event(decoder: &mut Decoder, bytes: &[u8]) -> EventKind {
@@ -131,20 +146,15 @@ fn a_whole_decision_is_decoded() {
 fn loaded() -> LoadRecord {
     LoadRecord {
         header: header(kind::LOAD, Hook::EptpWrite),
-        vm: VM,
-        vcpu: 0xffff_8880_0000_0000,
+        of: SUBJECT,
         eptp: 0x1234_5066,
         root_hpa: 0x1234_5000,
         mmu_root_hpa: 0x1234_5000,
         role: 1,
-        creator: 99,
-        vcpu_id: 3,
-        maxphyaddr: 52,
         flags: flag::NESTED | flag::AD_DISABLED | flag::DUMMY_ROOT,
         level: 5,
         mmu_level: 5,
         page_role: 0x1a5,
-        unread: 0,
         inputs: INPUTS,
     }
 }
@@ -179,7 +189,7 @@ fn a_root_is_decoded() {
     assert_eq!(expected.page_level(), Some(5));
     let svm = LoadRecord { header: header(kind::LOAD, Hook::SvmLoadPgd), eptp: 0, ..loaded() };
     assert_eq!(load(&svm).eptp, None);
-    let unread = LoadRecord { unread: u32::MAX, flags: 0, ..loaded() };
+    let unread = LoadRecord { of: unread(u32::MAX), flags: 0, ..loaded() };
     let Load { maxphyaddr, mmu_root_hpa, mmu_level, ad_disabled, page_role, .. } = load(&unread);
     assert_eq!((maxphyaddr, mmu_root_hpa, mmu_level), (None, None, None));
     assert_eq!((ad_disabled, page_role), (None, None));
@@ -189,7 +199,7 @@ fn a_root_is_decoded() {
 fn the_mmu_of_a_nested_guest_is_decoded() {
     let record = ShadowRecord {
         header: header(kind::SHADOW, Hook::ShadowEptReturn),
-        vm: VM,
+        of: SUBJECT,
         eptp12: 0x5e,
         cr4: 0x1000,
         efer: 0x500,
@@ -206,7 +216,7 @@ fn the_mmu_of_a_nested_guest_is_decoded() {
     let ept = shadow(&record);
     assert_eq!(ept.nested, Nested::Ept { eptp12: Some(0x5e), shown: Some(0x141) });
     assert_eq!((ept.level, ept.direct), (Some(4), Some(false)));
-    let unread = shadow(&ShadowRecord { unread: unread::L1 | unread::EPT_CAPS, ..record });
+    let unread = shadow(&ShadowRecord { of: unread(unread::L1 | unread::EPT_CAPS), ..record });
     assert_eq!(unread.nested, Nested::Ept { eptp12: None, shown: None });
     let npt = header(kind::SHADOW, Hook::ShadowNptReturn);
     let npt = shadow(&ShadowRecord { header: npt, ..record });
@@ -226,7 +236,7 @@ fn a_vm_that_goes_is_told_if_it_was_seen() {
 #[test]
 fn what_was_not_read_is_none_and_not_zero() {
     let mut record = full();
-    record.unread = unread::MAXPHYADDR
+    record.of.unread = unread::MAXPHYADDR
         | unread::CR4
         | unread::EFER
         | unread::ROOT_LEVEL
@@ -246,7 +256,7 @@ fn what_was_not_read_is_none_and_not_zero() {
 #[test]
 fn each_unread_member_is_none_by_itself() {
     let known = |bit| {
-        let record = DecisionRecord { unread: bit, ..full() };
+        let record = DecisionRecord { of: unread(bit), ..full() };
         let got = decision(&mut Decoder::default(), &record);
         [
             got.maxphyaddr.is_some(),
@@ -303,26 +313,23 @@ fn an_absent_vm_type_and_an_impossible_level_are_none() {
 #[test]
 fn a_vm_keeps_its_number_until_its_address_is_another_vms() {
     let mut decoder = Decoder::default();
-    let mut number = |vm| decision(&mut decoder, &DecisionRecord { vm, ..full() }).vm;
+    let mut number = |vm| decision(&mut decoder, &DecisionRecord { of: subject(vm), ..full() }).vm;
     assert_eq!([number(VM), number(OTHER_VM), number(VM)], [1, 2, 1]);
     let gone = VmRecord { header: header(kind::VM, Hook::DestroyVm), vm: VM };
     let told = decoder.decode(&bytes(&gone), &fields());
     assert!(matches!(told, Some(Record::Event(_))));
-    let mut number = |vm| decision(&mut decoder, &DecisionRecord { vm, ..full() }).vm;
+    let mut number = |vm| decision(&mut decoder, &DecisionRecord { of: subject(vm), ..full() }).vm;
     assert_eq!([number(VM), number(OTHER_VM), number(VM)], [3, 2, 3]);
 }
 
 #[test]
 fn a_root_has_the_number_of_its_vm() {
     let mut decoder = Decoder::default();
-    decision(&mut decoder, &DecisionRecord { vm: OTHER_VM, ..full() });
+    decision(&mut decoder, &DecisionRecord { of: subject(OTHER_VM), ..full() });
     let record = RootRecord {
         header: header(kind::ROOT, Hook::GetPage),
-        vm: VM,
-        vcpu: 1,
+        of: SUBJECT,
         gfn: 0x1000,
-        vcpu_id: 3,
-        creator: 99,
         role: 0x8005,
         root_level: 5,
     };
