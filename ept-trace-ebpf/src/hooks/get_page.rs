@@ -44,17 +44,16 @@ fn report(record: u64) -> Outcome {
     if role & 0xf < page_level {
         return Outcome::Filtered;
     }
-    let mut of = Subject::default();
-    vcpu::identify(&mut of, call.vcpu);
-    if of.unread & unread::VM != 0 {
-        return Outcome::Dropped;
-    }
-    let record = RootRecord {
+    let mut record = RootRecord {
         header: header(kind::ROOT, Hook::GetPage),
-        of,
+        of: Subject::default(),
         gfn,
         role: role as u32,
         root_level: root_level as u32,
     };
+    vcpu::identify(&mut record.of, call.vcpu);
+    if record.of.unread & unread::VM != 0 {
+        return Outcome::Dropped;
+    }
     emit(&EVENTS, &record)
 }
