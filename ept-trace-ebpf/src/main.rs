@@ -9,7 +9,11 @@ mod hooks;
 #[cfg(target_arch = "bpf")]
 mod maps;
 #[cfg(target_arch = "bpf")]
+mod page;
+#[cfg(target_arch = "bpf")]
 mod read;
+#[cfg(target_arch = "bpf")]
+mod slots;
 #[cfg(target_arch = "bpf")]
 mod vcpu;
 

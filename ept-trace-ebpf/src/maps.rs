@@ -7,7 +7,7 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, LruHashMap, PerCpuArray, RingBuf};
 use ept_trace_common::abi::{
     ABSENT, Config, Counters, DecisionRecord, Field, Fields, FileFields, Header, Hook, LoadRecord,
-    MmuState, Plain, ShadowRecord, TracepointFields, Variables,
+    MmuState, Plain, RaceFields, ShadowRecord, TracepointFields, Variables, WalkRecord,
 };
 
 /// Offsets and filters; userspace puts the real ones in place before the programs are loaded.
@@ -20,6 +20,8 @@ static CONFIG: Config = Config {
     cpuid_embedded: 0,
     drop_right: 0,
     struct_page_size: ABSENT,
+    one_walk_in: 0,
+    memslot_size: ABSENT,
     fields: Fields {
         kvm: Field::ABSENT,
         vcpu_id: Field::ABSENT,
@@ -42,6 +44,20 @@ static CONFIG: Config = Config {
         ad_disabled: Field::ABSENT,
         walk_level: Field::ABSENT,
         page_private: Field::ABSENT,
+        race: RaceFields {
+            notifier_seq: Field::ABSENT,
+            notifier_in_progress: Field::ABSENT,
+            memslots: Field::ABSENT,
+            generation: Field::ABSENT,
+            last_used_slot: Field::ABSENT,
+            used_slots: Field::ABSENT,
+            slots: Field::ABSENT,
+            slot_base: Field::ABSENT,
+            slot_pages: Field::ABSENT,
+            slot_flags: Field::ABSENT,
+        },
+        noncoherent_dma: Field::ABSENT,
+        mmio_value: Field::ABSENT,
     },
     files: FileFields {
         files: Field::ABSENT,
@@ -60,6 +76,9 @@ static CONFIG: Config = Config {
         ioctl_ret: Field::ABSENT,
         page_gfn: Field::ABSENT,
         page_role: Field::ABSENT,
+        requested_gfn: Field::ABSENT,
+        requested_pfn: Field::ABSENT,
+        requested_level: Field::ABSENT,
     },
 };
 
@@ -136,7 +155,43 @@ pub static IN_SHADOW_INIT: LruHashMap<u64, Arguments> = LruHashMap::with_max_ent
 
 /// Threads inside `kvm_mmu_page_fault`, by `pid_tgid`.
 #[map]
-pub static IN_FAULT: LruHashMap<u64, Arguments> = LruHashMap::with_max_entries(4096, 0);
+pub static IN_FAULT: LruHashMap<u64, Fault> = LruHashMap::with_max_entries(4096, 0);
+
+/// A fault that is being handled.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Fault {
+    /// Address of the vCPU.
+    pub vcpu: u64,
+    pub gpa: u64,
+    pub error_code: u64,
+    /// Where the MMU in use when it began is, as `vcpu::base_of_mmu_in_use` has it.
+    pub mmu: u64,
+    /// Its root.
+    pub root_hpa: u64,
+    /// State of the VM when it began.
+    pub notifier_seq: u64,
+    pub slots_generation: u64,
+    /// What the fault resolved to.
+    pub requested_gfn: u64,
+    pub requested_pfn: u64,
+    pub requested_level: u32,
+    /// Return of `kvm_tdp_page_fault`.
+    pub answer: u32,
+    /// Of `flag`: NESTED, ANSWERED, REQUESTED.
+    pub flags: u32,
+    /// Explicit padding: the kernel compares and copies all of it.
+    pub reserved: u32,
+}
+
+/// Where a walk is put together before it goes into its ring.
+#[map]
+pub static SCRATCH_WALK: PerCpuArray<WalkRecord> = PerCpuArray::with_max_entries(1, 0);
+
+/// The walks: as many as there are faults, so they have a ring that nothing else waits in.
+/// Userspace may set another size.
+#[map]
+pub static WALKS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
 
 /// The last fault of a vCPU, by its address.
 #[map]

@@ -6,10 +6,9 @@
 
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
-use aya_ebpf::helpers::bpf_probe_read_kernel;
 use aya_ebpf::macros::kprobe;
 use aya_ebpf::programs::ProbeContext;
-use ept_trace_common::abi::{ABSENT, Field, Hook, LoadRecord, Variable, flag, kind, unread};
+use ept_trace_common::abi::{Field, Hook, LoadRecord, Variable, flag, kind, unread};
 use ept_trace_common::decision::tdp_root_level;
 use ept_trace_common::eptp;
 
@@ -17,7 +16,7 @@ use crate::maps::{
     Arguments, Aspect, IN_LOAD_PGD, Look, Outcome, SCRATCH_LOAD, VARIABLES, config, count, header,
     if_news, wanted,
 };
-use crate::{read, vcpu};
+use crate::{page, read, vcpu};
 
 /// `guest_mode` of `kvm_mmu_page_role`: a root for L2.
 const GUEST_MODE: u32 = 1 << 17;
@@ -113,37 +112,20 @@ fn report(hook: Hook, call: &Arguments, written: u64) -> Outcome {
     if_news(vcpu, aspect, &now, || vcpu::hand_over(record, &record.inputs, &look))
 }
 
-/// The role of the root's own page: `root_hpa` to its `struct page`, whose `private` is the
-/// `kvm_mmu_page`. A dummy root has none.
+/// The role of the root's own page. A dummy root has none.
 #[inline(always)]
 fn read_page_role(record: &mut LoadRecord) {
-    record.page_role = 0;
-    match shadow_page(record.root_hpa) {
-        None => record.of.unread |= unread::PAGE_ROLE,
-        Some(0) => {
-            record.flags |= flag::DUMMY_ROOT;
+    let role = page::role(record.root_hpa);
+    if let Some(None) = role {
+        record.flags |= flag::DUMMY_ROOT;
+    }
+    record.page_role = match role {
+        Some(Some(role)) => role,
+        _ => {
             record.of.unread |= unread::PAGE_ROLE;
+            0
         }
-        Some(page) => {
-            let Some(variables) = VARIABLES.get(0) else { return };
-            let role = &variables.page_role;
-            record.page_role =
-                vcpu::member(&mut record.of.unread, page, role, unread::PAGE_ROLE) as u32;
-        }
-    }
-}
-
-#[inline(always)]
-fn shadow_page(root_hpa: u64) -> Option<u64> {
-    let config = config();
-    let variable = VARIABLES.get(0)?.vmemmap_base;
-    if variable == 0 || config.struct_page_size == ABSENT {
-        return None;
-    }
-    // SAFETY: bpf_probe_read_kernel accepts any address.
-    let vmemmap = unsafe { bpf_probe_read_kernel(variable as *const u64) }.ok()?;
-    let page = vmemmap + (root_hpa >> 12) * u64::from(config.struct_page_size);
-    read::field(page, &config.fields.page_private)
+    };
 }
 
 /// Whether root, MMU and EPTP plainly agree.

@@ -9,3 +9,4 @@ mod kvm_arch_destroy_vm;
 mod kvm_configure_mmu;
 mod load_mmu_pgd;
 mod page_fault;
+mod walk;

@@ -8,12 +8,12 @@ use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
 use aya_ebpf::macros::{kprobe, kretprobe};
 use aya_ebpf::programs::{ProbeContext, RetProbeContext};
-use ept_trace_common::abi::{FaultLoopRecord, Hook, Subject, kind, unread};
+use ept_trace_common::abi::{FaultLoopRecord, Hook, Subject, flag, kind, unread};
 
 use crate::maps::{
-    Arguments, FAULTS, IN_FAULT, Outcome, Repeated, URGENT, config, count, emit, header, wanted,
+    FAULTS, Fault, IN_FAULT, Outcome, Repeated, URGENT, config, count, emit, header, wanted,
 };
-use crate::vcpu;
+use crate::{read, slots, vcpu};
 
 /// So many equal faults in a row are a loop. A power of two.
 const LOOP: u32 = 256;
@@ -27,42 +27,69 @@ const PAUSE_NS: u64 = PERIOD_NS / 4;
 pub fn kvm_mmu_page_fault(ctx: ProbeContext) -> u32 {
     let outcome = match (ctx.arg::<u64>(0), ctx.arg::<u64>(1), ctx.arg::<u64>(2)) {
         _ if !wanted() => Outcome::Filtered,
-        (Some(vcpu), Some(gpa), Some(error_code)) => {
-            let call = Arguments { vcpu, others: [gpa, error_code, 0] };
-            match IN_FAULT.insert(&bpf_get_current_pid_tgid(), &call, 0) {
-                Ok(()) => Outcome::Delivered,
-                Err(_) => Outcome::Dropped,
-            }
-        }
+        (Some(vcpu), Some(gpa), Some(error_code)) => remember(vcpu, gpa, error_code),
         _ => Outcome::Dropped,
     };
     count(Hook::PageFault, &outcome);
     0
 }
 
+#[inline(always)]
+fn remember(vcpu: u64, gpa: u64, error_code: u64) -> Outcome {
+    let fields = &config().fields;
+    let vm = read::field(vcpu, &fields.kvm).unwrap_or(0);
+    let mmu = vcpu::base_of_mmu_in_use(vcpu);
+    let fault = Fault {
+        vcpu,
+        gpa,
+        error_code,
+        mmu,
+        root_hpa: read::field(mmu, &fields.root_hpa).unwrap_or(0),
+        notifier_seq: read::field(vm, &fields.race.notifier_seq).unwrap_or(0),
+        slots_generation: slots::generation(vm).unwrap_or(0),
+        requested_gfn: 0,
+        requested_pfn: 0,
+        requested_level: 0,
+        answer: 0,
+        flags: if vcpu::is_nested(vcpu) { flag::NESTED } else { 0 },
+        reserved: 0,
+    };
+    match IN_FAULT.insert(&bpf_get_current_pid_tgid(), &fault, 0) {
+        Ok(()) => Outcome::Delivered,
+        Err(_) => Outcome::Dropped,
+    }
+}
+
 /// Return of `kvm_tdp_page_fault`.
 #[kretprobe]
 pub fn kvm_tdp_page_fault(ctx: RetProbeContext) -> u32 {
-    let thread = bpf_get_current_pid_tgid();
-    // SAFETY: copied at once; only this thread writes its own key.
-    let outcome = match unsafe { IN_FAULT.get(&thread) }.copied() {
+    let outcome = match IN_FAULT.get_ptr_mut(&bpf_get_current_pid_tgid()) {
+        // KVM_PRE_FAULT_MEMORY and asynchronous faults come here without one.
         None => Outcome::Filtered,
-        Some(call) => answered(&call, ctx.ret::<u64>() as u32),
+        Some(fault) => {
+            // SAFETY: only this thread writes its own key.
+            let fault = unsafe { &mut *fault };
+            if fault.flags & flag::ANSWERED == 0 {
+                fault.flags |= flag::ANSWERED;
+                fault.answer = ctx.ret::<u64>() as u32;
+                answered(fault)
+            } else {
+                Outcome::Filtered
+            }
+        }
     };
-    // Once for each fault: KVM_PRE_FAULT_MEMORY and asynchronous faults come here without one.
-    let _ = IN_FAULT.remove(&thread);
     count(Hook::TdpFaultReturn, &outcome);
     0
 }
 
 #[inline(always)]
-fn answered(call: &Arguments, answer: u32) -> Outcome {
-    let [gpa, error_code, _] = call.others;
+fn answered(fault: &Fault) -> Outcome {
+    let Fault { vcpu, gpa, error_code, answer, .. } = *fault;
     // SAFETY: a helper without arguments.
     let now = unsafe { bpf_ktime_get_ns() };
     let first = Repeated { gpa, error_code, since_ns: now, last_ns: now, answer, count: 1 };
-    let Some(last) = FAULTS.get_ptr_mut(&call.vcpu) else {
-        return match FAULTS.insert(&call.vcpu, &first, 0) {
+    let Some(last) = FAULTS.get_ptr_mut(&vcpu) else {
+        return match FAULTS.insert(&vcpu, &first, 0) {
             Ok(()) => Outcome::Filtered,
             Err(_) => Outcome::Dropped,
         };
@@ -83,7 +110,6 @@ fn answered(call: &Arguments, answer: u32) -> Outcome {
         return Outcome::Filtered;
     }
     let fields = &config().fields;
-    let vcpu = call.vcpu;
     let mut of = Subject::default();
     vcpu::identify(&mut of, vcpu);
     let mmu = vcpu::base_of_mmu_in_use(vcpu);

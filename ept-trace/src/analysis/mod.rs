@@ -3,7 +3,7 @@
 mod summary;
 
 use crate::model::{Event, EventKind, Judgement, Mode, Verdict};
-use crate::oracle::{Known, replay};
+use crate::oracle::{End, Known, replay};
 use crate::rules::RULES;
 
 pub use summary::{HookCounts, Summary};
@@ -19,6 +19,8 @@ pub struct Judged {
     pub mode: Option<Mode>,
     /// For a decision: the root level that it should have.
     pub expected_level: Option<u8>,
+    /// For a walk: where the hardware gets by it, or why that cannot be told.
+    pub walk_end: Option<Result<End, String>>,
 }
 
 impl Judged {
@@ -52,8 +54,16 @@ impl Analysis {
     pub fn judge(&mut self, event: Event) -> Judged {
         self.known.learn(&event.kind);
         let judgements = RULES.iter().filter_map(|rule| (rule.judge)(&event, &self.known));
-        let mut judged =
-            Judged { judgements: judgements.collect(), mode: None, expected_level: None, event };
+        let mut judged = Judged {
+            judgements: judgements.collect(),
+            mode: None,
+            expected_level: None,
+            walk_end: self
+                .known
+                .translated()
+                .map(|walk| walk.as_ref().map(|walk| walk.end).map_err(Clone::clone)),
+            event,
+        };
         if let EventKind::Decision(decision) = &judged.event.kind
             && let Ok(replay) = replay(&self.known.replay_inputs(decision))
         {

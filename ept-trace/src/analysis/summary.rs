@@ -39,7 +39,7 @@ impl HookCounts {
 pub struct Summary {
     /// Root-level decisions observed.
     pub decisions: u64,
-    /// EPT walks observed.
+    /// Walks observed.
     pub walks: u64,
     /// Observations that some rule called a mismatch.
     pub mismatches: u64,
@@ -59,6 +59,7 @@ impl Summary {
     pub(super) fn count(&mut self, judged: &Judged) {
         match &judged.event.kind {
             EventKind::Decision(_) => self.decisions += 1,
+            EventKind::Walk(_) => self.walks += 1,
             EventKind::Loss { records, .. } => self.lost = self.lost.saturating_add(*records),
             EventKind::Gap { .. } => self.gaps += 1,
             _ => {}

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::Exit;
 use super::output::print;
-use crate::kernel::{AttachPlan, Host, Tracefs};
+use crate::kernel::{AttachPlan, Filter, Host, Scope, Tracefs};
 use crate::live::{CannotRun, OBJECT, preflight, program_sizes};
 use crate::model::{EventKind, HookStatus, KernelFacts};
 
@@ -40,7 +40,10 @@ pub(super) fn run(args: &Args) -> Result<Exit> {
         Ok(()) => Tracefs::open().map_err(|err| anyhow!(CannotRun(format!("{err:#}")))),
         Err(why) => Err(anyhow!(why)),
     };
-    let plan = tracefs.as_ref().ok().map(|tracefs| host.plan(tracefs, !args.tracepoints));
+    let plan = tracefs
+        .as_ref()
+        .ok()
+        .map(|tracefs| host.plan(tracefs, Scope { kprobes: !args.tracepoints, walks: true }));
     let (hooks, not_seen) = match plan.as_ref().map(AttachPlan::event) {
         Some(EventKind::Hooks { hooks, not_seen }) => (hooks, not_seen),
         _ => Default::default(),
@@ -65,7 +68,8 @@ pub(super) fn programs(write: Option<&Path>) -> Result<Exit> {
         return Ok(Exit::Clean);
     }
     preflight()?;
-    let config = Host::read()?.config(&Tracefs::open()?, None, false);
+    let config =
+        Host::read()?.config(&Tracefs::open()?, Filter { one_walk_in: 1, ..Filter::default() });
     for size in program_sizes(&config)? {
         print(&(serde_json::to_string(&size)? + "\n"))?;
     }

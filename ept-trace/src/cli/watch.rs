@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep_until};
 use super::Exit;
 use super::judge::Judge;
 use super::output::{OutputArgs, print};
+use crate::kernel::Filter;
 use crate::live::{Options, Session};
 use crate::model::{Event, EventKind};
 
@@ -77,6 +78,9 @@ struct SelectArgs {
     /// Stop after so many decisions
     #[arg(long, value_name = "N")]
     stop_after: Option<u64>,
+    /// Which EPT walks to capture: all, off, or 1/N for one of N
+    #[arg(long, value_name = "all|off|1/N", default_value = "all", value_parser = parse_walks)]
+    walks: u32,
     /// Use tracepoints alone, even where functions can be hooked
     #[arg(long)]
     tracepoints: bool,
@@ -94,6 +98,18 @@ fn parse_ring(text: &str) -> Result<u32, String> {
         return Err("a power of two from 4 to 1048576".to_owned());
     }
     Ok(kib << 10)
+}
+
+fn parse_walks(text: &str) -> Result<u32, String> {
+    match text {
+        "all" => Ok(1),
+        "off" => Ok(0),
+        _ => text
+            .strip_prefix("1/")
+            .and_then(|every| every.parse().ok())
+            .filter(|every| *every > 0)
+            .ok_or_else(|| "`all`, `off`, or `1/N` with N from 1 on".to_owned()),
+    }
 }
 
 impl From<RecordArgs> for Args {
@@ -119,9 +135,8 @@ impl From<RecordArgs> for Args {
 impl SelectArgs {
     fn options(&self) -> Options {
         Options {
-            tgid: self.pid,
+            filter: Filter { tgid: self.pid, drop_right: false, one_walk_in: self.walks },
             no_kprobes: self.tracepoints,
-            drop_right: false,
             ring_bytes: self.ring,
             object: self.ebpf_object.clone(),
         }
@@ -152,7 +167,8 @@ pub(super) fn run(args: Args) -> Result<Exit> {
 }
 
 async fn watch(args: Args) -> Result<Exit> {
-    let options = Options { drop_right: args.mismatches, ..args.select.options() };
+    let mut options = args.select.options();
+    options.filter.drop_right = args.mismatches;
     let mut session = Session::start(options)?;
     if args.list {
         for planned in &session.plan().hooks {

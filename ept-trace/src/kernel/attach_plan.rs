@@ -63,16 +63,33 @@ pub struct AttachPlan {
     pub lost: Vec<String>,
 }
 
+/// What is asked of a plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scope {
+    /// Functions may be hooked, not tracepoints alone.
+    pub kprobes: bool,
+    /// Walks are captured.
+    pub walks: bool,
+}
+
 impl AttachPlan {
     /// Makes the plan for a machine.
-    pub fn new(host: &Host, tracefs: &Tracefs, allow_kprobes: bool) -> Self {
-        let kprobes = kprobes(host, tracefs, allow_kprobes);
+    pub fn new(host: &Host, tracefs: &Tracefs, scope: Scope) -> Self {
+        let kprobes = kprobes(host, tracefs, scope.kprobes);
         let decisions = kprobes.clone().and_then(|()| kprobe(Hook::InitMmuEntry, host));
         let by_function = decisions.is_ok();
         let mut plan = Self { hooks: Vec::new(), lost: Vec::new() };
         for hook in Hook::ALL {
             let attach = match place(hook) {
-                Place::Tracepoint(..) if by_function => {
+                _ if is_of_walks(hook) && !scope.walks => {
+                    Err("not asked for: walks are off".to_owned())
+                }
+                // What a fault resolved to is of no use where the fault is not seen.
+                _ if hook == Hook::SpteRequested && !by_function => Err(kprobes
+                    .clone()
+                    .err()
+                    .unwrap_or_else(|| format!("useless without {}", hook_name(Hook::PageFault)))),
+                Place::Tracepoint(..) if by_function && hook != Hook::SpteRequested => {
                     Err("not needed: kvm_init_mmu shows every decision".to_owned())
                 }
                 Place::Tracepoint(category, name) => {
@@ -96,26 +113,28 @@ impl AttachPlan {
         }
         if kprobes.is_err() {
             plan.lost.push(
-                "hardware_setup, kvm_configure_mmu, EPTPs, the MMUs of nested guests and faults \
-                 that come back are not seen"
+                "hardware_setup, kvm_configure_mmu, EPTPs, the MMUs of nested guests, walks and \
+                 faults that come back are not seen"
                     .to_owned(),
             );
         } else {
             plan.tell_lost_pairs(host);
+            if let (Ok(_), Err(why)) =
+                (plan.attach_of(Hook::PageFaultReturn), plan.attach_of(Hook::SpteRequested))
+            {
+                let what = "the frame and the level that a fault is resolved to";
+                plan.lost.push(format!("{what} are not seen: {why}"));
+            }
         }
         plan
     }
 
     /// Refuses a hook whose other half is refused: it would see nothing.
     pub fn refuse_halves(&mut self) {
-        for pair in PAIRS {
-            for (one, other) in [(pair.entry, pair.outcome), (pair.outcome, pair.entry)] {
-                if self.attach_of(one).is_err()
-                    && let Some(planned) = self.hooks.iter_mut().find(|hook| hook.hook == other)
-                    && planned.attach.is_ok()
-                {
-                    planned.attach = Err(format!("useless without {}", hook_name(one)));
-                }
+        let attached: Vec<_> = self.chosen().map(|(planned, _)| planned.hook).collect();
+        for planned in &mut self.hooks {
+            if let (Ok(_), Some(other)) = (&planned.attach, missing_half(planned.hook, &attached)) {
+                planned.attach = Err(format!("useless without {}", hook_name(other)));
             }
         }
     }
@@ -132,7 +151,8 @@ impl AttachPlan {
         for pair in PAIRS.iter().filter(|pair| is_of(pair, vendor.as_str())) {
             let halves = [pair.entry, pair.outcome].map(|hook| self.attach_of(hook).err());
             let why = halves.into_iter().flatten().find(|why| !why.starts_with("useless"));
-            if let (Some(why), false) = (why, pair.entry == Hook::InitMmuEntry) {
+            let is_told = pair.entry == Hook::InitMmuEntry || is_unasked(why.as_deref());
+            if let (Some(why), false) = (why, is_told) {
                 self.lost.push(format!("{} are not seen: {why}", pair.sees));
             }
         }
@@ -182,6 +202,29 @@ impl AttachPlan {
             })
         })
     }
+}
+
+/// The hook without which this one sees nothing, if it is not attached. An entry may serve more than
+/// one outcome.
+pub fn missing_half(hook: Hook, attached: &[Hook]) -> Option<Hook> {
+    let is = |hook: &Hook| attached.contains(hook);
+    let entry = PAIRS.iter().find(|pair| pair.outcome == hook).map(|pair| pair.entry);
+    let outcomes = || PAIRS.iter().filter(|pair| pair.entry == hook).map(|pair| pair.outcome);
+    match entry {
+        Some(entry) => (!is(&entry)).then_some(entry),
+        None if outcomes().any(|outcome| is(&outcome)) => None,
+        None => outcomes().next(),
+    }
+}
+
+/// Whether a hook serves walks alone.
+fn is_of_walks(hook: Hook) -> bool {
+    matches!(hook, Hook::SpteRequested | Hook::PageFaultReturn)
+}
+
+/// Whether a hook is not attached because nobody asked for it.
+fn is_unasked(why: Option<&str>) -> bool {
+    why.is_some_and(|why| why.starts_with("not asked for"))
 }
 
 /// Whether functions of KVM can be hooked at all.
@@ -247,6 +290,12 @@ fn kprobe(hook: Hook, host: &Host) -> Result<Attach, String> {
             {
                 Err("it has no argument for the level before 5.9".to_owned())
             }
+            _ if hook == Hook::PageFaultReturn
+                && host.symbols.address("", "page_offset_base").is_none() =>
+            {
+                Err("page_offset_base, by which entries are read, is not in /proc/kallsyms"
+                    .to_owned())
+            }
             _ if hook == Hook::ShadowEptEntry && host.eptp12_place().is_none() => {
                 Err("which argument EPTP12 is cannot be told without BTF of kvm".to_owned())
             }
@@ -278,14 +327,18 @@ fn tracepoint(
     if !tracefs.has_event(category, name) {
         return Err(format!("this kernel has no tracepoint {category}:{name}"));
     }
-    let missing: Vec<_> = host.layout.missing.iter().chain(&host.layout.missing_files).collect();
-    if let Some(first) = missing.first() {
-        return Err((*first).clone());
+    // The way to a vCPU from an ioctl; a fault has it at hand.
+    let missing_files = host.layout.missing_files.iter().filter(|_| hook != Hook::SpteRequested);
+    if let Some(first) = host.layout.missing.iter().chain(missing_files).next() {
+        return Err(first.clone());
     }
     let fields = super::layout::tracepoint_fields(tracefs);
     let places: &[Field] = match hook {
         Hook::IoctlEnter => &[fields.ioctl_fd, fields.ioctl_cmd],
         Hook::IoctlExit => &[fields.ioctl_ret],
+        Hook::SpteRequested => {
+            &[fields.requested_gfn, fields.requested_pfn, fields.requested_level]
+        }
         _ => &[fields.page_gfn, fields.page_role],
     };
     if places.contains(&Field::ABSENT) {

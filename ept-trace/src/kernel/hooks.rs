@@ -39,6 +39,8 @@ pub fn place(hook: Hook) -> Place {
         Hook::ShadowNptReturn => Return("kvm", "kvm_init_shadow_npt_mmu"),
         Hook::PageFault => Entry("kvm", "kvm_mmu_page_fault"),
         Hook::TdpFaultReturn => Return("kvm", "kvm_tdp_page_fault"),
+        Hook::SpteRequested => Tracepoint("kvmmmu", "kvm_mmu_spte_requested"),
+        Hook::PageFaultReturn => Return("kvm", "kvm_mmu_page_fault"),
     }
 }
 
@@ -60,14 +62,14 @@ pub struct Pair {
     pub entry: Hook,
     /// And the outcome read.
     pub outcome: Hook,
-    /// Every call that is entered ends in the outcome.
+    /// Every call that is entered ends in the outcome, and soon.
     pub is_same_function: bool,
     /// What is not seen without it.
     pub sees: &'static str,
 }
 
 /// The pairs.
-pub const PAIRS: [Pair; 5] = [
+pub const PAIRS: [Pair; 6] = [
     Pair {
         entry: Hook::InitMmuEntry,
         outcome: Hook::InitMmuReturn,
@@ -97,6 +99,13 @@ pub const PAIRS: [Pair; 5] = [
         outcome: Hook::TdpFaultReturn,
         is_same_function: false,
         sees: "faults that come back for ever",
+    },
+    Pair {
+        entry: Hook::PageFault,
+        outcome: Hook::PageFaultReturn,
+        // One function, but a fault may sleep for as long as its page takes to come.
+        is_same_function: false,
+        sees: "EPT walks",
     },
 ];
 

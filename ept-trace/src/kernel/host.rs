@@ -13,7 +13,7 @@ use super::kallsyms::Symbol;
 use super::kcore::Kcore;
 use super::layout::tracepoint_fields;
 use super::msr::IA32_VMX_EPT_VPID_CAP;
-use super::{AttachPlan, Layout, Modules, Symbols, Tracefs, machine};
+use super::{AttachPlan, Layout, Modules, Scope, Symbols, Tracefs, machine};
 use crate::model::{Behaviour, Fact, KernelFacts, KvmState, RetPf, Vendor};
 
 /// Everything that was read of this machine.
@@ -29,6 +29,17 @@ pub struct Host {
     pub facts: KernelFacts,
     /// Where the EPTP is written, or why that is not known.
     pub eptp_write: Result<EptpWrite, String>,
+}
+
+/// What the kernel side leaves out.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Filter {
+    /// Everything that another process does.
+    pub tgid: Option<u32>,
+    /// What is plainly right.
+    pub drop_right: bool,
+    /// All but one of so many walks; 0: all of them.
+    pub one_walk_in: u32,
 }
 
 impl Host {
@@ -52,16 +63,18 @@ impl Host {
     }
 
     /// The constants for the kernel side.
-    pub fn config(&self, tracefs: &Tracefs, tgid: Option<u32>, drop_right: bool) -> Config {
+    pub fn config(&self, tracefs: &Tracefs, filter: Filter) -> Config {
         let pidns = fs::metadata("/proc/self/ns/pid");
         let (pidns_dev, pidns_ino) = pidns.map_or((0, 0), |file| (file.st_dev(), file.st_ino()));
         Config {
             pidns_dev,
             pidns_ino,
-            filter_tgid: tgid.unwrap_or(0),
+            filter_tgid: filter.tgid.unwrap_or(0),
             cpuid_embedded: u32::from(self.layout.cpuid_embedded),
-            drop_right: u32::from(drop_right),
+            drop_right: u32::from(filter.drop_right),
             struct_page_size: self.layout.struct_page_size.unwrap_or(ABSENT),
+            one_walk_in: filter.one_walk_in,
+            memslot_size: self.layout.memslot_size.unwrap_or(ABSENT),
             fields: self.layout.fields,
             files: self.layout.files,
             tracepoints: tracepoint_fields(tracefs),
@@ -75,6 +88,8 @@ impl Host {
             judged: judged(&self.facts.kvm),
             tdp_page_fault: address("kvm", "kvm_tdp_page_fault"),
             vmemmap_base: address("", "vmemmap_base"),
+            page_offset_base: address("", "page_offset_base"),
+            encryption_mask: self.facts.kvm.encryption_mask.value().unwrap_or(0),
             page_role: self.layout.modules.page_role,
             ept_caps: self.layout.modules.ept_caps,
             eptp12: self.eptp12_place().unwrap_or(Field::ABSENT),
@@ -115,8 +130,8 @@ impl Host {
     }
 
     /// What `watch` will attach.
-    pub fn plan(&self, tracefs: &Tracefs, allow_kprobes: bool) -> AttachPlan {
-        AttachPlan::new(self, tracefs, allow_kprobes)
+    pub fn plan(&self, tracefs: &Tracefs, scope: Scope) -> AttachPlan {
+        AttachPlan::new(self, tracefs, scope)
     }
 }
 
@@ -175,6 +190,7 @@ fn gather(
             || parameter("tdp_max_root_level"),
         has_cached_tdp_level: layout.has_cached_tdp_level,
         has_maxguestphyaddr: symbols.unique("kvm", "cpuid_query_maxguestphyaddr").is_some(),
+        has_guest_mtrr_types: symbols.unique("kvm", "kvm_mtrr_get_guest_memory_type").is_some(),
         passthrough_bit: layout.modules.passthrough_bit,
         ret_pf: None,
     };
@@ -217,6 +233,17 @@ fn kvm_state(symbols: &Symbols, behaviour: &Behaviour, kcore: &Result<Kcore>) ->
                 .map_or_else(|| Fact::unknown(why), |parameter| from_sysfs(module, parameter)),
         }
     };
+    let word = |module: &str, name: &str| {
+        let read = || {
+            let address = address(symbols, module, name)?;
+            let kcore = kcore.as_ref().map_err(|err| format!("{err:#}"))?;
+            kcore.read::<8>(address).map_err(|err| format!("{err:#}"))
+        };
+        match read() {
+            Ok(bytes) => Fact::known(u64::from_le_bytes(bytes), format!("{name}, /proc/kcore")),
+            Err(why) => Fact::unknown(why),
+        }
+    };
     let level = |fact: Fact<u32>| match fact {
         Fact::Known { value, origin } => match u8::try_from(value) {
             Ok(level) => Fact::known(level, origin),
@@ -243,6 +270,12 @@ fn kvm_state(symbols: &Symbols, behaviour: &Behaviour, kcore: &Result<Kcore>) ->
         },
         allow_smaller_maxphyaddr: from_sysfs("kvm_intel", "allow_smaller_maxphyaddr")
             .map(|value| value != 0),
+        encryption_mask: word("", "sme_me_mask"),
+        shadow_mmio_value: word("kvm", "shadow_mmio_value"),
+        shadow_mmio_mask: word("kvm", "shadow_mmio_mask"),
+        shadow_mmu_writable_mask: word("kvm", "shadow_mmu_writable_mask"),
+        tdp_mmu: from_sysfs("kvm", "tdp_mmu").map(|value| value != 0),
+        nx_huge_pages: nx_huge_pages(),
     }
 }
 
@@ -265,6 +298,18 @@ fn address(symbols: &Symbols, module: &str, name: &str) -> Result<u64, String> {
             "/proc/kallsyms hides the address of {name}: see kernel.kptr_restrict, CAP_SYSLOG"
         )),
         Some(symbol) => Ok(symbol.address),
+    }
+}
+
+/// Whether KVM splits huge pages when they are executed: `nx_huge_pages` of kvm. `auto` was
+/// replaced by what came of it; `never` is off for good.
+fn nx_huge_pages() -> Fact<bool> {
+    let path = "/sys/module/kvm/parameters/nx_huge_pages";
+    match fs::read_to_string(path).as_deref().map(str::trim) {
+        Ok("Y" | "1") => Fact::known(true, path),
+        Ok("N" | "0" | "never" | "off") => Fact::known(false, path),
+        Ok(other) => Fact::unknown(format!("{path} is {other:?}")),
+        Err(err) => Fact::unknown(format!("{path}: {err}")),
     }
 }
 

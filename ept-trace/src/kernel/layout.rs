@@ -3,7 +3,7 @@
 use std::fs;
 
 use anyhow::{Context as _, Result};
-use ept_trace_common::abi::{Field, Fields, FileFields, TracepointFields};
+use ept_trace_common::abi::{Field, Fields, FileFields, RaceFields, TracepointFields};
 
 use super::{Btf, BtfError, Tracefs};
 use crate::model::RetPf;
@@ -27,6 +27,8 @@ pub struct Layout {
     pub has_cached_tdp_level: bool,
     /// Size of `struct page`, if known.
     pub struct_page_size: Option<u32>,
+    /// Size of `struct kvm_memory_slot`, if known.
+    pub memslot_size: Option<u32>,
     /// What only the modules themselves tell, so that it is not known before they are loaded.
     pub modules: ModuleLayout,
 }
@@ -119,6 +121,24 @@ impl Layout {
                 &["arch.root_mmu.cpu_role.base.level", "arch.root_mmu.root_level"],
             ),
             page_private: known("page", &["private"]),
+            race: RaceFields {
+                notifier_seq: known("kvm", &["mmu_invalidate_seq", "mmu_notifier_seq"]),
+                notifier_in_progress: known(
+                    "kvm",
+                    &["mmu_invalidate_in_progress", "mmu_notifier_count"],
+                ),
+                // The first of an array of pointers, one for each address space.
+                memslots: first_pointer(known("kvm", &["memslots"])),
+                generation: known("kvm_memslots", &["generation"]),
+                last_used_slot: known("kvm_vcpu", &["last_used_slot"]),
+                used_slots: known("kvm_memslots", &["used_slots"]),
+                slots: known("kvm_memslots", &["memslots"]),
+                slot_base: known("kvm_memory_slot", &["base_gfn"]),
+                slot_pages: known("kvm_memory_slot", &["npages"]),
+                slot_flags: known("kvm_memory_slot", &["flags"]),
+            },
+            noncoherent_dma: known("kvm", &["arch.noncoherent_dma_count.counter"]),
+            mmio_value: known("kvm", &["arch.shadow_mmio_value"]),
         };
         let mut missing_files = Vec::new();
         let mut needed = |structure: &str, path: &str| {
@@ -146,6 +166,7 @@ impl Layout {
             missing_files,
             has_cached_tdp_level: btf.field("kvm_vcpu", "arch.tdp_level").is_ok(),
             struct_page_size: btf.size("page").ok(),
+            memslot_size: btf.size("kvm_memory_slot").ok(),
             modules: ModuleLayout::resolve(btf),
         }
     }
@@ -164,6 +185,11 @@ impl ModuleLayout {
             shadow_npt_parameters: btf.parameters("kvm_init_shadow_npt_mmu"),
         }
     }
+}
+
+/// The first element of an array of pointers.
+fn first_pointer(array: Field) -> Field {
+    if array == Field::ABSENT { array } else { Field { size: 8, width: 0, shift: 0, ..array } }
 }
 
 /// The place of a member of one bit, from the structure's first.
@@ -210,5 +236,8 @@ pub fn tracepoint_fields(tracefs: &Tracefs) -> TracepointFields {
         ioctl_ret: place("syscalls", "sys_exit_ioctl", "ret"),
         page_gfn: place("kvmmmu", "kvm_mmu_get_page", "gfn"),
         page_role: place("kvmmmu", "kvm_mmu_get_page", "role"),
+        requested_gfn: place("kvmmmu", "kvm_mmu_spte_requested", "gfn"),
+        requested_pfn: place("kvmmmu", "kvm_mmu_spte_requested", "pfn"),
+        requested_level: place("kvmmmu", "kvm_mmu_spte_requested", "level"),
     }
 }

@@ -14,10 +14,10 @@ mod modules;
 mod msr;
 mod tracefs;
 
-pub use attach_plan::{Attach, AttachPlan, PlannedHook};
+pub use attach_plan::{Attach, AttachPlan, PlannedHook, Scope, missing_half};
 pub use btf::{Btf, BtfError};
 pub use hooks::{PAIRS, hook_name};
-pub use host::Host;
+pub use host::{Filter, Host};
 pub use kallsyms::{Symbol, Symbols};
 pub use layout::Layout;
 pub use modules::{Modules, Presence};

@@ -3,15 +3,15 @@
 use std::collections::HashMap;
 
 use ept_trace_common::abi::{
-    ABSENT, ConfigureRecord, DecisionRecord, FaultLoopRecord, Fields, Header, Hook,
-    Inputs as RawInputs, LoadRecord, MmuState as RawMmuState, Plain, RootRecord, SetupRecord,
-    ShadowRecord, Variable, VmRecord, flag, handler, kind, unread,
+    ABSENT, ConfigureRecord, DecisionRecord, FaultLoopRecord, Field, Fields, Header, Hook,
+    Inputs as RawInputs, LEVELS, LoadRecord, MmuState as RawMmuState, Plain, RootRecord,
+    SetupRecord, ShadowRecord, Variable, VmRecord, WalkRecord, flag, handler, kind, unread,
 };
 
 use crate::kernel::{Layout, hook_name};
 use crate::model::{
     Behaviour, ConfigureMmu, CpuidLeaves, Decision, Event, EventKind, FaultLoop, Inputs, Load,
-    MmuState, Nested, PageFaultHandler, Root, ShadowMmu,
+    MmuState, Nested, PageFaultHandler, Race, Requested, Root, ShadowMmu, Walk,
 };
 
 /// A record, as far as it can be understood without knowing the kernel.
@@ -58,6 +58,10 @@ impl Decoder {
             }
             kind::FAULT_LOOP => {
                 Record::Event(event(EventKind::FaultLoop(self.fault_loop(&plain(bytes)?))))
+            }
+            kind::WALK => {
+                let walk = self.walk(&plain(bytes)?, hook, fields);
+                Record::Event(event(EventKind::Walk(Box::new(walk))))
             }
             // The address is another VM's from now on.
             kind::VM => match self.vms.remove(&plain::<VmRecord>(bytes)?.vm) {
@@ -172,6 +176,60 @@ impl Decoder {
             walk_level: level_if(read(unread::WALK_LEVEL), record.walk_level),
             direct: read(unread::DIRECT).then_some(record.direct != 0),
             role: read(unread::ROLE).then_some(record.role),
+            inputs: inputs(&record.inputs),
+        }
+    }
+
+    fn walk(&mut self, record: &WalkRecord, hook: Hook, fields: &Fields) -> Walk {
+        let is = |bit| record.flags & bit != 0;
+        let read = |member: u32| record.of.unread & member == 0;
+        let has = |field: &Field, member| field.offset != ABSENT && read(member);
+        let count = (record.count as usize).min(LEVELS);
+        let roles = if read(unread::PAGE_ROLE) { &record.roles[..count] } else { &[] };
+        let of = |races: [(bool, Race); 4]| {
+            races.into_iter().filter(|(is, _)| *is).map(|(_, race)| race).collect()
+        };
+        Walk {
+            observed_by: hook_name(hook),
+            vm: self.number(record.of.vm),
+            pid: record.of.creator,
+            vcpu: record.of.vcpu_id,
+            gpa: record.gpa,
+            error_code: record.error_code,
+            nested: is(flag::NESTED),
+            answer: is(flag::ANSWERED).then_some(record.answer),
+            result: record.result.cast_signed(),
+            requested: is(flag::REQUESTED).then(|| Requested {
+                gfn: record.requested_gfn,
+                pfn: record.requested_pfn,
+                level: u8::try_from(record.requested_level).unwrap_or(u8::MAX),
+            }),
+            root_hpa: read(unread::ROOT_HPA).then_some(record.root_hpa),
+            root_level: level_if(read(unread::ROOT_LEVEL), record.level),
+            ad_disabled: read(unread::AD_DISABLED).then(|| is(flag::AD_DISABLED)),
+            is_dummy: is(flag::DUMMY_ROOT),
+            entries: record.entries[..count].to_vec(),
+            is_cut: !read(unread::ENTRIES),
+            roles: roles.to_vec(),
+            sampled: is(flag::SAMPLED),
+            races: of([
+                (is(flag::RACED_NOTIFIER), Race::Notifier),
+                (is(flag::RACED_SLOTS), Race::Memslots),
+                (is(flag::RACED_ENTRIES), Race::Entries),
+                (is(flag::RACED_ROOT), Race::Root),
+            ]),
+            unseen_races: of([
+                (!read(unread::NOTIFIER), Race::Notifier),
+                (!read(unread::SLOTS), Race::Memslots),
+                (false, Race::Entries),
+                (!read(unread::ROOT_HPA), Race::Root),
+            ]),
+            slot_flags: read(unread::SLOT).then_some(record.slot_flags),
+            noncoherent_dma: read(unread::NONCOHERENT_DMA).then_some(record.noncoherent_dma),
+            vm_type: has(&fields.vm_type, unread::VM_TYPE).then_some(record.vm_type),
+            mmio_value: has(&fields.mmio_value, unread::MMIO_VALUE).then_some(record.mmio_value),
+            notifier_seq: read(unread::NOTIFIER).then_some(record.notifier_seq),
+            slots_generation: read(unread::SLOTS).then_some(record.slots_generation),
             inputs: inputs(&record.inputs),
         }
     }

@@ -10,7 +10,7 @@ use super::attachment::{At, Attachment, KprobeEvent, attach};
 use super::counters;
 use super::object::Object;
 use crate::analysis::HookCounts;
-use crate::kernel::{Attach, AttachPlan, PAIRS, Tracefs};
+use crate::kernel::{Attach, AttachPlan, PAIRS, Tracefs, missing_half};
 
 /// How long calls that were entered before detaching have to return; those that set up an MMU do
 /// not sleep.
@@ -98,14 +98,8 @@ impl Hooks {
     /// Removes a hook whose other half could not be attached: it sees nothing.
     fn remove_halves(&mut self, plan: &mut AttachPlan, object: &Object, tracefs: &Tracefs) {
         plan.refuse_halves();
-        let is_half = |live: &LiveHook, hooks: &[Hook]| {
-            PAIRS.iter().any(|pair| {
-                (live.hook == pair.entry && !hooks.contains(&pair.outcome))
-                    || (live.hook == pair.outcome && !hooks.contains(&pair.entry))
-            })
-        };
         let hooks: Vec<_> = self.live.iter().map(|live| live.hook).collect();
-        self.remove_where(|live| is_half(live, &hooks), object, tracefs);
+        self.remove_where(|live| missing_half(live.hook, &hooks).is_some(), object, tracefs);
     }
 
     fn remove_where(&mut self, is: impl Fn(&LiveHook) -> bool, object: &Object, tracefs: &Tracefs) {
@@ -249,7 +243,7 @@ fn attach_one(
         Attach::Kprobe { place, at_return, deferred } => {
             let at = match (at_return, hook) {
                 (false, _) => At::Instruction,
-                (true, Hook::TdpFaultReturn) => At::ReturnOfSleeper,
+                (true, Hook::TdpFaultReturn | Hook::PageFaultReturn) => At::ReturnOfSleeper,
                 (true, _) => At::Return,
             };
             Some(KprobeEvent::create(tracefs, name, place, at, *deferred)?)

@@ -16,6 +16,9 @@ use super::CannotRun;
 /// The eBPF object that is built in.
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("EPT_TRACE_EBPF_OBJECT"));
 
+/// How much larger the ring of the walks is than that of the other events.
+const WALKS_FACTOR: u32 = 4;
+
 /// A type of the ABI, in the form that aya asks for.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
@@ -69,6 +72,8 @@ fn program_name(hook: Hook) -> &'static str {
         Hook::ShadowNptReturn => "kvm_init_shadow_npt_mmu_return",
         Hook::PageFault => "kvm_mmu_page_fault",
         Hook::TdpFaultReturn => "kvm_tdp_page_fault",
+        Hook::SpteRequested => "kvm_mmu_spte_requested",
+        Hook::PageFaultReturn => "kvm_mmu_page_fault_return",
     }
 }
 
@@ -91,6 +96,7 @@ impl Object {
             .override_global("CONFIG", &Abi(*config), true)
             .override_global("AYA_LOG_LEVEL", &log_level, false)
             .map_max_entries("EVENTS", ring_bytes)
+            .map_max_entries("WALKS", ring_bytes.saturating_mul(WALKS_FACTOR).min(1 << 30))
             .load(object)
             .map_err(|err| refused(err.into(), &format!("the eBPF object ({name})")))?;
         Ok(Self { ebpf })

@@ -17,7 +17,7 @@ use super::janitor::Janitor;
 use super::loading::{Change, Loading, Waiting};
 use super::object::Object;
 use crate::analysis::HookCounts;
-use crate::kernel::{Attach, AttachPlan, Host, Tracefs};
+use crate::kernel::{Attach, AttachPlan, Filter, Host, Scope, Tracefs};
 use crate::model::{Event, EventKind};
 
 /// How often losses and modules are looked at, and a ring that has not called is read anyway.
@@ -32,16 +32,20 @@ const RING_BYTES: u32 = 1 << 20;
 /// What to capture.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// Only what this process does.
-    pub tgid: Option<u32>,
+    /// What the kernel side leaves out, and counts as filtered.
+    pub filter: Filter,
     /// Tracepoints only.
     pub no_kprobes: bool,
-    /// The kernel side drops what is plainly right, and counts it as filtered.
-    pub drop_right: bool,
     /// Size of the events' ring in bytes, if not the ordinary one.
     pub ring_bytes: Option<u32>,
     /// Another eBPF object than the one built in.
     pub object: Option<PathBuf>,
+}
+
+impl Options {
+    fn scope(&self) -> Scope {
+        Scope { kprobes: !self.no_kprobes, walks: self.filter.one_walk_in > 0 }
+    }
 }
 
 /// A run of live capture.
@@ -54,8 +58,7 @@ pub struct Session {
     config: Config,
     object: Object,
     hooks: Hooks,
-    events: AsyncFd<RingBuf<MapData>>,
-    urgent: AsyncFd<RingBuf<MapData>>,
+    rings: [AsyncFd<RingBuf<MapData>>; 3],
     /// There is more to take: do not wait for a ring to call again.
     more: bool,
     /// Records that are too new to be understood yet.
@@ -78,10 +81,10 @@ impl Session {
         super::preflight()?;
         let host = Host::read().map_err(|err| anyhow!(CannotRun(format!("{err:#}"))))?;
         let tracefs = Tracefs::open().map_err(|err| anyhow!(CannotRun(format!("{err:#}"))))?;
-        let mut plan = host.plan(&tracefs, !options.no_kprobes);
+        let mut plan = host.plan(&tracefs, options.scope());
         ensure_sight(&plan)?;
 
-        let config = host.config(&tracefs, options.tgid, options.drop_right);
+        let config = host.config(&tracefs, options.filter);
         let ring_bytes = options.ring_bytes.unwrap_or(RING_BYTES);
         let mut object = Object::open(&config, ring_bytes, options.object.as_deref())?;
         object.set_variables(host.variables())?;
@@ -101,7 +104,7 @@ impl Session {
             // Planned, and refused by the kernel all the same: tracepoints may do.
             log::warn!("without kvm_init_mmu: {why}");
             hooks.remove(&tracefs);
-            plan = host.plan(&tracefs, false);
+            plan = host.plan(&tracefs, Scope { kprobes: false, ..options.scope() });
             hooks.attach(&mut plan, &mut object, &tracefs);
         }
         let mut tick = interval(TICK);
@@ -109,8 +112,11 @@ impl Session {
         let session = Self {
             loading: Loading::new(host.modules.clone()),
             config,
-            events: polled(object.ring("EVENTS")?)?,
-            urgent: polled(object.ring("URGENT")?)?,
+            rings: [
+                polled(object.ring("EVENTS")?)?,
+                polled(object.ring("URGENT")?)?,
+                polled(object.ring("WALKS")?)?,
+            ],
             more: false,
             newer: Vec::new(),
             host,
@@ -149,9 +155,11 @@ impl Session {
             // Others get their turn.
             tokio::task::yield_now().await;
         } else {
+            let [events, urgent, walks] = &self.rings;
             tokio::select! {
-                ready = self.events.readable() => ready?.clear_ready(),
-                ready = self.urgent.readable() => ready?.clear_ready(),
+                ready = events.readable() => ready?.clear_ready(),
+                ready = urgent.readable() => ready?.clear_ready(),
+                ready = walks.readable() => ready?.clear_ready(),
                 _ = self.tick.tick() => {}
             }
         }
@@ -176,7 +184,7 @@ impl Session {
     fn drain_until(&mut self, mut until: u64) -> Vec<Event> {
         let mut records = std::mem::take(&mut self.newer);
         self.more = false;
-        for ring in [&mut self.events, &mut self.urgent] {
+        for ring in &mut self.rings {
             let ring = ring.get_mut();
             let mut taken = 0;
             while taken < BATCH
@@ -236,11 +244,11 @@ impl Session {
         }
         self.host = host?;
         let mut events = Vec::new();
-        let config = self.host.config(&self.tracefs, self.options.tgid, self.options.drop_right);
+        let config = self.host.config(&self.tracefs, self.options.filter);
         if config.same_structures(&self.config) {
             // Hooks on a function that runs once, at load, can only be set while its module is
             // away.
-            let mut plan = self.host.plan(&self.tracefs, !self.options.no_kprobes);
+            let mut plan = self.host.plan(&self.tracefs, self.options.scope());
             if config.tracepoints != self.config.tracepoints {
                 plan.refuse_tracepoints("kvm was not loaded when ept-trace was started");
             }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::KernelFacts;
+use super::{KernelFacts, Walk};
 
 /// Something that was observed, and when.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,6 +46,8 @@ pub enum EventKind {
     ShadowMmu(Box<ShadowMmu>),
     /// A fault comes back although it was answered.
     FaultLoop(FaultLoop),
+    /// A fault was handled, and the entries for its address were read.
+    Walk(Box<Walk>),
     /// A VM is gone.
     VmGone {
         /// Its number.
@@ -81,6 +83,7 @@ impl EventKind {
             Self::Load(load) => Some(load.vm),
             Self::ShadowMmu(mmu) => Some(mmu.vm),
             Self::FaultLoop(faults) => Some(faults.vm),
+            Self::Walk(walk) => Some(walk.vm),
             Self::VmGone { vm } => Some(*vm),
             _ => None,
         }
@@ -94,6 +97,7 @@ impl EventKind {
             Self::Load(load) => Some(load.vcpu),
             Self::ShadowMmu(mmu) => Some(mmu.vcpu),
             Self::FaultLoop(faults) => Some(faults.vcpu),
+            Self::Walk(walk) => Some(walk.vcpu),
             _ => None,
         }
     }

@@ -124,6 +124,10 @@ pub struct Behaviour {
     pub has_cached_tdp_level: bool,
     /// KVM has `cpuid_query_maxguestphyaddr`, used for TDX guests: 6.16 and later.
     pub has_maxguestphyaddr: bool,
+    /// KVM has `kvm_mtrr_get_guest_memory_type`, by which entries get memory types of the guest's
+    /// MTRRs: before 6.11.
+    #[serde(default)]
+    pub has_guest_mtrr_types: bool,
     /// Which bit of `kvm_mmu_page_role` is `passthrough`: 5.19 and later.
     #[serde(default)]
     pub passthrough_bit: Option<u8>,
@@ -201,6 +205,26 @@ pub struct KvmState {
     /// addresses hangs on it, the root level does not.
     #[serde(default)]
     pub allow_smaller_maxphyaddr: Fact<bool>,
+    /// `sme_me_mask`: bits of an entry that encrypt and do not address.
+    #[serde(default)]
+    pub encryption_mask: Fact<u64>,
+    /// `shadow_mmio_value` of kvm: what KVM's entries for MMIO have in common. Since 6.10 each VM
+    /// has its own.
+    #[serde(default)]
+    pub shadow_mmio_value: Fact<u64>,
+    /// `shadow_mmio_mask` of kvm (5.12 and later): by which bits they are known.
+    #[serde(default)]
+    pub shadow_mmio_mask: Fact<u64>,
+    /// `shadow_mmu_writable_mask` of kvm (5.13 and later): the bit of an entry that KVM may give W
+    /// back to.
+    #[serde(default)]
+    pub shadow_mmu_writable_mask: Fact<u64>,
+    /// `tdp_mmu` of kvm: the TDP MMU keeps the tables, which never reclaims pages in use.
+    #[serde(default)]
+    pub tdp_mmu: Fact<bool>,
+    /// `nx_huge_pages` of kvm: huge pages are split when they are executed.
+    #[serde(default)]
+    pub nx_huge_pages: Fact<bool>,
 }
 
 /// Everything known of a machine.

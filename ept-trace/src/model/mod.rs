@@ -4,6 +4,7 @@ mod address;
 mod event;
 mod facts;
 mod verdict;
+mod walk;
 
 pub use address::{Gpa, Hpa};
 pub use event::{
@@ -12,3 +13,4 @@ pub use event::{
 };
 pub use facts::{Behaviour, Fact, Hardware, KernelFacts, KvmState, RetPf, Vendor};
 pub use verdict::{Evidence, Judgement, Verdict};
+pub use walk::{Race, Requested, Walk};

@@ -5,7 +5,7 @@ use ept_trace_common::decision::max_ept_level;
 use crate::model::{
     Behaviour, ConfigureMmu, Decision, EventKind, Fact, Inputs, KernelFacts, Vendor,
 };
-use crate::oracle::{ReplayInputs, Vcpus};
+use crate::oracle::{Frames, ReplayInputs, Translated, Vcpus, translate};
 
 /// What the stream has told so far of the machine.
 ///
@@ -16,6 +16,8 @@ pub struct Known {
     facts: Option<KernelFacts>,
     configured: Option<ConfigureMmu>,
     vcpus: Vcpus,
+    frames: Frames,
+    translated: Option<Result<Translated, String>>,
 }
 
 impl Known {
@@ -30,11 +32,16 @@ impl Known {
             EventKind::ConfigureMmu(configured) => self.configured = Some(*configured),
             _ => {}
         }
+        self.translated = match event {
+            EventKind::Walk(walk) => Some(translate(walk, self)),
+            _ => None,
+        };
     }
 
     /// Takes in an observation, after it was judged: what it tells of the vCPUs.
     pub fn note(&mut self, event: &EventKind) {
         self.vcpus.note(event);
+        self.frames.note(event);
     }
 
     /// The facts, once the stream has told them.
@@ -65,6 +72,7 @@ impl Known {
             has_max_tdp_level: false,
             has_cached_tdp_level: false,
             has_maxguestphyaddr: false,
+            has_guest_mtrr_types: false,
             passthrough_bit: None,
             ret_pf: None,
         };
@@ -110,6 +118,21 @@ impl Known {
     pub fn enable_ept_ad_bits(&self, inputs: &Inputs) -> Fact<bool> {
         at_that_moment("enable_ept_ad_bits", inputs.enable_ept_ad_bits)
             .or(|| self.fact(|facts| facts.kvm.enable_ept_ad_bits.clone()))
+    }
+
+    /// Bits of an address that encrypt and do not address: 0 where the kernel has no such mask.
+    pub fn encryption_mask(&self) -> u64 {
+        self.fact(|facts| facts.kvm.encryption_mask.clone()).value().unwrap_or(0)
+    }
+
+    /// What the hardware makes of the walk that is being judged.
+    pub fn translated(&self) -> Option<&Result<Translated, String>> {
+        self.translated.as_ref()
+    }
+
+    /// What faults were resolved to, before the observation that is being judged.
+    pub fn frames(&self) -> &Frames {
+        &self.frames
     }
 
     /// What was last seen of the vCPUs, before the observation that is being judged.
@@ -184,8 +207,7 @@ mod tests {
                 vmx_capability_ept: Fact::known(0, "kcore"),
                 npt_enabled: Fact::unknown("no kvm_amd"),
                 enable_ept_ad_bits: Fact::known(true, "kcore"),
-                nested_ept_vpid_cap: Fact::default(),
-                allow_smaller_maxphyaddr: Fact::default(),
+                ..KvmState::default()
             },
         }
     }

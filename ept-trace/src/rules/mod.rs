@@ -19,9 +19,17 @@ mod ept201;
 mod ept202;
 mod ept203;
 mod ept204;
+mod ept301;
+mod ept302;
+mod ept303;
+mod ept304;
+mod ept305;
+mod ept306;
+mod ept307;
 mod ept501;
 mod ept502;
 mod ept503;
+mod walks;
 
 use crate::model::{Event, Evidence, Judgement, Verdict};
 use crate::oracle::Known;
@@ -56,6 +64,13 @@ pub const RULES: &[Rule] = &[
     ept202::RULE,
     ept203::RULE,
     ept204::RULE,
+    ept301::RULE,
+    ept302::RULE,
+    ept303::RULE,
+    ept304::RULE,
+    ept305::RULE,
+    ept306::RULE,
+    ept307::RULE,
     ept501::RULE,
     ept502::RULE,
     ept503::RULE,

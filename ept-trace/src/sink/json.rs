@@ -1,10 +1,13 @@
 //! JSON lines: one object a line, each with its `type`. Described in `docs/json.md`.
 
+mod walk;
+
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use serde::Serialize;
 
+use self::walk::WalkLine;
 use super::Sink;
 use crate::analysis::{Judged, Summary};
 use crate::model::{
@@ -57,6 +60,7 @@ enum Line<'a> {
     Ncr3(Box<LoadLine<'a>>),
     ShadowMmu(Box<ShadowLine<'a>>),
     FaultLoop(Box<FaultLoopLine<'a>>),
+    Walk(Box<WalkLine<'a>>),
     VmGone {
         time_ns: u64,
         vm: u32,
@@ -321,6 +325,10 @@ impl<W: Write> Sink for Json<W> {
             }
             EventKind::FaultLoop(faults) => {
                 Line::FaultLoop(Box::new(FaultLoopLine::new(faults, time_ns, verdict, rules)))
+            }
+            EventKind::Walk(walk) => {
+                let end = judged.walk_end.as_ref();
+                Line::Walk(Box::new(WalkLine::new(walk, end, time_ns, verdict, rules)))
             }
             EventKind::VmGone { vm } => Line::VmGone { time_ns, vm: *vm },
             EventKind::Loss { hook, records } => Line::Loss { time_ns, hook, records: *records },

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 
 use super::Sink;
 use crate::analysis::{Judged, Summary};
-use crate::model::{EventKind, HookStatus, Judgement, Load, Nested, Vendor, Verdict};
+use crate::model::{EventKind, HookStatus, Judgement, Load, Nested, Vendor, Verdict, Walk};
 
 /// Writes text.
 pub struct Text<W> {
@@ -154,6 +154,15 @@ fn describe(judged: &Judged) -> String {
             "fault loop   VM {} (pid {}) vCPU {}: GPA {:#x} faulted {} times in a row",
             faults.vm, faults.pid, faults.vcpu, faults.gpa, faults.count,
         ),
+        EventKind::Walk(walk) => {
+            let end = match &judged.walk_end {
+                Some(Ok(end)) => end.to_string(),
+                Some(Err(_)) | None => "?".to_owned(),
+            };
+            let whose = if walk.nested { " of L2" } else { "" };
+            let Walk { vm, pid, vcpu, gpa, .. } = &**walk;
+            format!("walk         VM {vm} (pid {pid}) vCPU {vcpu}: GPA {gpa:#x}{whose}: {end}")
+        }
         EventKind::VmGone { vm } => format!("gone         VM {vm}"),
         EventKind::Loss { hook, records } => {
             format!("LOSS         {records} records of {hook} are lost")
@@ -205,8 +214,9 @@ impl<W: Write> Sink for Text<W> {
     fn finish(&mut self, summary: &Summary) -> io::Result<()> {
         writeln!(
             self.out,
-            "{} decisions: {} mismatches, {} undetermined, {} advisories; {} records lost, {} gaps",
+            "{} decisions, {} walks: {} mismatches, {} undetermined, {} advisories; {} records lost, {} gaps",
             summary.decisions,
+            summary.walks,
             summary.mismatches,
             summary.undetermined,
             summary.advisories,

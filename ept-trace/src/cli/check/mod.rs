@@ -16,6 +16,7 @@ use self::outcome::Outcome;
 use super::Exit;
 use super::judge::Judge;
 use crate::guest::{Ended, Guest, Runner};
+use crate::kernel::Filter;
 use crate::live::{CannotRun, Options, Session, preflight};
 
 /// Drives the guests and judges.
@@ -41,7 +42,7 @@ async fn check(args: Args) -> Result<Exit> {
         None
     };
     let session = Session::start(Options {
-        tgid: Some(std::process::id()),
+        filter: Filter { tgid: Some(std::process::id()), one_walk_in: 1, ..Filter::default() },
         no_kprobes: args.tracepoints,
         ..Options::default()
     })?;

@@ -7,6 +7,8 @@ use crate::kernel::eptp_write::EptpWrite;
 use crate::kernel::{Btf, Layout, Modules, Symbols};
 use crate::model::{Behaviour, Hardware, KernelFacts, KvmState};
 
+const ALL: Scope = Scope { kprobes: true, walks: true };
+
 /// A directory that looks like tracefs; gone when dropped.
 struct Directory(PathBuf);
 
@@ -104,7 +106,7 @@ fn names(plan: &AttachPlan) -> Vec<&str> {
 #[test]
 fn kprobes_are_chosen_where_they_can_be() {
     let directory = Directory::new("kprobes").kprobes().tracepoints();
-    let plan = AttachPlan::new(&intel(FUNCTIONS), &directory.tracefs(), true);
+    let plan = AttachPlan::new(&intel(FUNCTIONS), &directory.tracefs(), ALL);
     assert_eq!(plan.hooks.iter().map(|planned| planned.hook).collect::<Vec<_>>(), Hook::ALL);
     let ok = |text: &str| Ok(text.to_owned());
     assert_eq!(told(&plan, Hook::InitMmuEntry), ok("kprobe kvm:kvm_init_mmu"));
@@ -125,18 +127,23 @@ ffffffffc0a06000 T kvm_tdp_page_fault\t[kvm]\n";
 
 #[test]
 fn the_eptp_is_read_where_it_is_written() {
-    let directory = Directory::new("eptp").kprobes();
-    let mut host = intel(&format!("{FUNCTIONS}{EPTP}{FAULTS}"));
+    let directory = Directory::new("eptp").kprobes().event(
+        "kvmmmu",
+        "kvm_mmu_spte_requested",
+        &["gfn", "pfn", "level"],
+    );
+    let page_offset = "ffffffff82601000 D page_offset_base\n";
+    let mut host = intel(&format!("{FUNCTIONS}{EPTP}{FAULTS}{page_offset}"));
     let register = Field { offset: 104, size: 8, ..Field::ABSENT };
     host.eptp_write = Ok(EptpWrite { offset: 0x5d, register });
-    let plan = AttachPlan::new(&host, &directory.tracefs(), true);
+    let plan = AttachPlan::new(&host, &directory.tracefs(), ALL);
     let ok = |text: &str| Ok(text.to_owned());
     assert_eq!(told(&plan, Hook::VmxLoadPgd), ok("kprobe kvm_intel:vmx_load_mmu_pgd"));
     assert_eq!(told(&plan, Hook::EptpWrite), ok("kprobe kvm_intel:vmx_load_mmu_pgd+0x5d"));
     assert_eq!(told(&plan, Hook::TdpFaultReturn), ok("kretprobe kvm:kvm_tdp_page_fault"));
     assert_eq!(refused(&plan, Hook::SvmLoadPgd), "kvm_intel is at work, and not kvm_amd");
     host.facts.behaviour.has_max_tdp_level = false;
-    let plan_5_8 = AttachPlan::new(&host, &directory.tracefs(), true);
+    let plan_5_8 = AttachPlan::new(&host, &directory.tracefs(), ALL);
     let why = "it has no argument for the level before 5.9";
     assert_eq!(refused(&plan_5_8, Hook::VmxLoadPgd), why);
     assert_eq!(refused(&plan, Hook::ShadowNptEntry), "kvm_intel has no NPT");
@@ -147,7 +154,7 @@ fn the_eptp_is_read_where_it_is_written() {
 fn half_of_a_pair_is_refused_and_what_is_lost_is_told() {
     let directory = Directory::new("halves").kprobes();
     let host = intel(&format!("{FUNCTIONS}{EPTP}"));
-    let plan = AttachPlan::new(&host, &directory.tracefs(), true);
+    let plan = AttachPlan::new(&host, &directory.tracefs(), ALL);
     assert_eq!(refused(&plan, Hook::VmxLoadPgd), "useless without vmwrite EPT_POINTER");
     let lost = "EPTPs are not seen: no write of EPT_POINTER is in its code";
     assert!(plan.lost.iter().any(|told| told == lost), "{:?}", plan.lost);
@@ -157,7 +164,7 @@ fn half_of_a_pair_is_refused_and_what_is_lost_is_told() {
 fn the_place_of_the_eptp_waits_for_its_module() {
     let directory = Directory::new("waits").kprobes();
     let host = host(FUNCTIONS, Vendor::None, Presence::Absent);
-    let plan = AttachPlan::new(&host, &directory.tracefs(), true);
+    let plan = AttachPlan::new(&host, &directory.tracefs(), ALL);
     assert_eq!(refused(&plan, Hook::EptpWrite), "kvm_intel is not loaded: set when it is");
     let waits = Ok("kprobe kvm_amd:svm_load_mmu_pgd, waits for the module".to_owned());
     assert_eq!(told(&plan, Hook::SvmLoadPgd), waits);
@@ -168,7 +175,7 @@ fn a_built_in_function_is_named_without_a_module() {
     let directory = Directory::new("built-in").kprobes();
     let mut host = intel("ffffffff812e06c0 T kvm_init_mmu\n");
     host.modules.kvm = Presence::BuiltIn;
-    let plan = AttachPlan::new(&host, &directory.tracefs(), true);
+    let plan = AttachPlan::new(&host, &directory.tracefs(), ALL);
     assert_eq!(told(&plan, Hook::InitMmuEntry), Ok("kprobe kvm_init_mmu".to_owned()));
 }
 
@@ -176,9 +183,9 @@ fn a_built_in_function_is_named_without_a_module() {
 fn init_kvm_tdp_mmu_is_hooked_where_it_is_not_inlined() {
     let directory = Directory::new("inlined").kprobes();
     let with = intel(&format!("{FUNCTIONS}{INIT_TDP}"));
-    let plan = AttachPlan::new(&with, &directory.tracefs(), true);
+    let plan = AttachPlan::new(&with, &directory.tracefs(), ALL);
     assert_eq!(told(&plan, Hook::InitTdpMmu), Ok("kprobe kvm:init_kvm_tdp_mmu".to_owned()));
-    let plan = AttachPlan::new(&intel(FUNCTIONS), &directory.tracefs(), true);
+    let plan = AttachPlan::new(&intel(FUNCTIONS), &directory.tracefs(), ALL);
     assert_eq!(refused(&plan, Hook::InitTdpMmu), "inlined by the compiler: no such symbol");
     assert_eq!(plan.sees_decisions(), Ok(()), "it is not needed");
 }
@@ -188,7 +195,7 @@ fn everything_waits_for_a_kvm_that_is_not_loaded() {
     let directory = Directory::new("absent").kprobes();
     let mut host = host("", Vendor::None, Presence::Absent);
     host.modules.kvm = Presence::Absent;
-    let plan = AttachPlan::new(&host, &directory.tracefs(), true);
+    let plan = AttachPlan::new(&host, &directory.tracefs(), ALL);
     let waits = Ok("kprobe kvm:kvm_init_mmu, waits for the module".to_owned());
     assert_eq!(told(&plan, Hook::InitMmuEntry), waits);
     assert_eq!(refused(&plan, Hook::InitTdpMmu), "kvm is not loaded", "it may be inlined");
@@ -199,7 +206,7 @@ fn everything_waits_for_a_kvm_that_is_not_loaded() {
 fn an_unknown_kvm_init_mmu_is_refused_and_both_reasons_are_told() {
     let directory = Directory::new("unknown").kprobes();
     let symbols = FUNCTIONS.replace("kvm_init_mmu", "renamed");
-    let plan = AttachPlan::new(&intel(&symbols), &directory.tracefs(), true);
+    let plan = AttachPlan::new(&intel(&symbols), &directory.tracefs(), ALL);
     let EventKind::Hooks { hooks, not_seen } = plan.event() else { panic!("not hooks") };
     assert_eq!(hooks[0].hook, "kvm_init_mmu");
     assert!(!hooks[0].attached);
@@ -217,7 +224,7 @@ fn an_unknown_kvm_init_mmu_is_refused_and_both_reasons_are_told() {
 fn tracepoints_stand_in_for_an_unknown_kvm_init_mmu() {
     let directory = Directory::new("stand-in").kprobes().tracepoints();
     let symbols = FUNCTIONS.replace("kvm_init_mmu", "renamed");
-    let plan = AttachPlan::new(&intel(&symbols), &directory.tracefs(), true);
+    let plan = AttachPlan::new(&intel(&symbols), &directory.tracefs(), ALL);
     let chosen = [
         "kvm_configure_mmu",
         "sys_enter_ioctl",
@@ -235,7 +242,7 @@ fn tracepoints_stand_in_for_an_unknown_kvm_init_mmu() {
 fn several_symbols_of_one_name_are_refused() {
     let directory = Directory::new("several").kprobes();
     let symbols = format!("{FUNCTIONS}ffffffff812e06c0 t kvm_configure_mmu\n");
-    let plan = AttachPlan::new(&intel(&symbols), &directory.tracefs(), true);
+    let plan = AttachPlan::new(&intel(&symbols), &directory.tracefs(), ALL);
     let why = "no such symbol in /proc/kallsyms, or several";
     assert_eq!(refused(&plan, Hook::ConfigureMmu), why);
     assert_eq!(plan.sees_decisions(), Ok(()));
@@ -247,7 +254,7 @@ fn hardware_setup_is_hooked_before_its_module_comes_and_not_after() {
     let setups = [Hook::HardwareSetup, Hook::VmxHardwareSetup, Hook::SvmHardwareSetup];
     let plan = |vendor, presence| {
         let host = host(FUNCTIONS, vendor, presence);
-        AttachPlan::new(&host, &directory.tracefs(), true)
+        AttachPlan::new(&host, &directory.tracefs(), ALL)
     };
     let none = plan(Vendor::None, Presence::Absent);
     let another = plan(Vendor::Other("kvm_zhaoxin".to_owned()), Presence::Loaded);
@@ -285,8 +292,8 @@ fn assert_tracepoints_alone(plan: &AttachPlan, why: &str) {
         &*format!("no function can be hooked: {why}"),
         "a vCPU is seen when its CPUID is set and when it is run, not at each decision: \
          what changes in between is not seen",
-        "hardware_setup, kvm_configure_mmu, EPTPs, the MMUs of nested guests and faults that come \
-         back are not seen",
+        "hardware_setup, kvm_configure_mmu, EPTPs, the MMUs of nested guests, walks and faults that \
+         come back are not seen",
     ];
     assert_eq!(plan.lost, lost);
     assert_eq!(plan.sees_decisions(), Ok(()));
@@ -295,14 +302,15 @@ fn assert_tracepoints_alone(plan: &AttachPlan, why: &str) {
 #[test]
 fn without_kprobes_tracepoints_are_chosen_and_the_loss_is_told() {
     let directory = Directory::new("no-kprobes").tracepoints();
-    let plan = AttachPlan::new(&intel(FUNCTIONS), &directory.tracefs(), true);
+    let plan = AttachPlan::new(&intel(FUNCTIONS), &directory.tracefs(), ALL);
     assert_tracepoints_alone(&plan, "this kernel has no kprobe events (CONFIG_KPROBE_EVENTS)");
 }
 
 #[test]
 fn tracepoints_alone_are_chosen_where_asked_for() {
     let directory = Directory::new("asked").kprobes().tracepoints();
-    let plan = AttachPlan::new(&intel(FUNCTIONS), &directory.tracefs(), false);
+    let plan =
+        AttachPlan::new(&intel(FUNCTIONS), &directory.tracefs(), Scope { kprobes: false, ..ALL });
     assert_tracepoints_alone(&plan, "--tracepoints asks for tracepoints alone");
 }
 
@@ -312,7 +320,7 @@ fn a_tracepoint_without_an_expected_field_is_refused() {
         .tracepoints()
         .event("kvmmmu", "kvm_mmu_get_page", &["gfn", "level"])
         .event("syscalls", "sys_exit_ioctl", &["result"]);
-    let plan = AttachPlan::new(&intel(FUNCTIONS), &directory.tracefs(), true);
+    let plan = AttachPlan::new(&intel(FUNCTIONS), &directory.tracefs(), ALL);
     let why = |event: &str| format!("the format of {event} is not as expected");
     assert_eq!(refused(&plan, Hook::GetPage), why("kvmmmu:kvm_mmu_get_page"));
     assert_eq!(refused(&plan, Hook::IoctlExit), why("syscalls:sys_exit_ioctl"));
@@ -329,7 +337,7 @@ fn missing_members_of_kvm_vcpu_refuse_every_hook() {
     let directory = Directory::new("members").kprobes().tracepoints();
     let mut host = intel(FUNCTIONS);
     host.layout.missing = vec!["no kvm_vcpu.arch.mmu".to_owned(), "no kvm_vcpu.kvm".to_owned()];
-    let plan = AttachPlan::new(&host, &directory.tracefs(), true);
+    let plan = AttachPlan::new(&host, &directory.tracefs(), ALL);
     assert_eq!(plan.chosen().count(), 0);
     assert_eq!(
         plan.sees_decisions().unwrap_err(),
@@ -342,8 +350,53 @@ fn missing_members_on_the_way_to_a_file_refuse_tracepoints_alone() {
     let directory = Directory::new("files").kprobes().tracepoints();
     let mut host = intel(FUNCTIONS);
     host.layout.missing_files = vec!["no task_struct.files".to_owned()];
-    assert_eq!(AttachPlan::new(&host, &directory.tracefs(), true).sees_decisions(), Ok(()));
-    let plan = AttachPlan::new(&host, &directory.tracefs(), false);
+    assert_eq!(AttachPlan::new(&host, &directory.tracefs(), ALL).sees_decisions(), Ok(()));
+    let plan = AttachPlan::new(&host, &directory.tracefs(), Scope { kprobes: false, ..ALL });
     assert_eq!(refused(&plan, Hook::IoctlEnter), "no task_struct.files");
     assert!(plan.sees_decisions().is_err());
+}
+
+#[test]
+fn walks_are_captured_where_they_are_asked_for() {
+    let page_offset = "ffffffff82601000 D page_offset_base\n";
+    let host = intel(&format!("{FUNCTIONS}{FAULTS}{page_offset}"));
+    let bare = Directory::new("walks-bare").kprobes();
+    let plan = AttachPlan::new(&host, &bare.tracefs(), ALL);
+    let place = "kretprobe kvm:kvm_mmu_page_fault";
+    assert_eq!(told(&plan, Hook::PageFaultReturn), Ok(place.to_owned()));
+    let lost = "the frame and the level that a fault is resolved to are not seen";
+    assert!(plan.lost.iter().any(|what| what.starts_with(lost)), "{:?}", plan.lost);
+
+    let directory = Directory::new("walks").kprobes().event(
+        "kvmmmu",
+        "kvm_mmu_spte_requested",
+        &["gfn", "pfn", "level"],
+    );
+    let plan = AttachPlan::new(&host, &directory.tracefs(), ALL);
+    let requested = "tracepoint kvmmmu:kvm_mmu_spte_requested";
+    assert_eq!(told(&plan, Hook::SpteRequested), Ok(requested.to_owned()));
+    assert!(!plan.lost.iter().any(|what| what.starts_with(lost)), "{:?}", plan.lost);
+
+    let off = Scope { walks: false, ..ALL };
+    let plan = AttachPlan::new(&host, &directory.tracefs(), off);
+    for hook in [Hook::PageFaultReturn, Hook::SpteRequested] {
+        assert_eq!(refused(&plan, hook), "not asked for: walks are off");
+    }
+    assert!(plan.lost.iter().all(|what| !what.contains("walks")), "{:?}", plan.lost);
+    // Faults that come back need the entry all the same.
+    assert!(told(&plan, Hook::PageFault).is_ok());
+}
+
+#[test]
+fn an_entry_serves_each_of_its_outcomes() {
+    let without_answers = intel(&format!(
+        "{FUNCTIONS}ffffffffc0a05000 T kvm_mmu_page_fault\t[kvm]\n\
+         ffffffff82601000 D page_offset_base\n"
+    ));
+    let directory = Directory::new("outcomes").kprobes();
+    let plan = AttachPlan::new(&without_answers, &directory.tracefs(), ALL);
+    assert!(told(&plan, Hook::PageFault).is_ok());
+    assert!(told(&plan, Hook::PageFaultReturn).is_ok());
+    let why = "no such symbol in /proc/kallsyms, or several";
+    assert_eq!(refused(&plan, Hook::TdpFaultReturn), why);
 }

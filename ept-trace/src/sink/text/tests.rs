@@ -2,12 +2,13 @@ use super::*;
 use crate::analysis::HookCounts;
 use crate::model::{
     Behaviour, ConfigureMmu, CpuidLeaves, Decision, Event, Evidence, Fact, FaultLoop, Hardware,
-    Inputs, KernelFacts, KvmState, MmuState, Mode, Root, ShadowMmu,
+    Inputs, KernelFacts, KvmState, MmuState, Mode, Race, Requested, Root, ShadowMmu,
 };
+use crate::oracle::{Absent, End};
 
 fn judged(micros: u64, kind: EventKind, judgements: Vec<Judgement>) -> Judged {
     let event = Event { time_ns: 1_000_000_000 + micros * 1000, kind };
-    Judged { event, judgements, mode: None, expected_level: None }
+    Judged { event, judgements, mode: None, expected_level: None, walk_end: None }
 }
 
 fn says(rule: &'static str, verdict: Verdict, message: &str) -> Judgement {
@@ -147,7 +148,29 @@ pub(in crate::sink) fn stream() -> Vec<Judged> {
         shadow(14, Nested::Npt { l1: Some((0x20, 0x500)) }),
         judged(15, EventKind::FaultLoop(faults), vec![]),
         judged(16, EventKind::VmGone { vm: 1 }, vec![]),
+        walked(17),
     ]
+}
+
+fn walked(micros: u64) -> Judged {
+    let walk = Walk {
+        observed_by: "the hook".to_owned(),
+        vm: 1,
+        pid: 4242,
+        vcpu: 3,
+        gpa: 0x3000,
+        error_code: 2,
+        answer: Some(5),
+        result: 1,
+        requested: Some(Requested { gfn: 3, pfn: 0x12345, level: 1 }),
+        root_hpa: Some(0x5000),
+        root_level: Some(4),
+        entries: vec![0x6907, 0x8000_0000_0000_0000],
+        races: vec![Race::Notifier],
+        ..Walk::default()
+    };
+    let judged = judged(micros, EventKind::Walk(Box::new(walk)), vec![]);
+    Judged { walk_end: Some(Ok(End::Absent(Absent::Empty))), ..judged }
 }
 
 fn shadow(micros: u64, nested: Nested) -> Judged {
@@ -172,6 +195,7 @@ pub(in crate::sink) fn summary() -> Summary {
     let counts = HookCounts { hook, fired: 10, delivered: 2, filtered: 1, dropped: 4, missed: 3 };
     Summary {
         decisions: 3,
+        walks: 1,
         mismatches: 1,
         undetermined: 3,
         lost: 7,
@@ -215,7 +239,8 @@ not seen     hardware_setup
       1.000014  nested       VM 1 (pid 4242) vCPU 3: shadows NPT of L1 (CR4 0x20), root level 4
       1.000015  fault loop   VM 1 (pid 4242) vCPU 3: GPA 0x1000000000000 faulted 256 times in a row
       1.000016  gone         VM 1
-3 decisions: 1 mismatches, 3 undetermined, 0 advisories; 7 records lost, 1 gaps
+      1.000017  walk         VM 1 (pid 4242) vCPU 3: GPA 0x3000: not present
+3 decisions, 1 walks: 1 mismatches, 3 undetermined, 0 advisories; 7 records lost, 1 gaps
 hook                                fired delivered  filtered   dropped    missed
 kvm_init_mmu                           10         2         1         4         3
 ";
@@ -236,7 +261,7 @@ const QUIET: &str = "      1.000001  set-up       kvm_intel, decision D (5.15 to
       1.000008  set-up       kvm_intel, decision D (5.15 to 6.15): tdp_enabled true, max_tdp_level 5, tdp_root_level ?  undetermined
       1.000009  LOSS         7 records of kvm_init_mmu are lost
       1.000010  GAP          kvm was loaded again
-3 decisions: 1 mismatches, 3 undetermined, 0 advisories; 7 records lost, 1 gaps
+3 decisions, 1 walks: 1 mismatches, 3 undetermined, 0 advisories; 7 records lost, 1 gaps
 ";
 
 #[test]

@@ -1,0 +1,212 @@
+//! The entries that a fault's address is translated by, when `kvm_mmu_page_fault` returns.
+//!
+//! They are read through the kernel's mapping of all physical memory, from the root down, and then
+//! once more: a table that was taken out meanwhile shows in the entry above it. What else others
+//! may have done to them is seen from the VM, as it was when the fault began and as it is now.
+
+use aya_ebpf::EbpfContext as _;
+use aya_ebpf::helpers::generated::bpf_get_prandom_u32;
+use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_probe_read_kernel};
+use aya_ebpf::macros::{kretprobe, tracepoint};
+use aya_ebpf::programs::{RetProbeContext, TracePointContext};
+use ept_trace_common::abi::{Hook, LEVELS, Variable, Variables, WalkRecord, flag, kind, unread};
+
+use crate::maps::{
+    Fault, IN_FAULT, Outcome, SCRATCH_WALK, VARIABLES, WALKS, config, count, emit, header,
+};
+use crate::{page, read, slots, vcpu};
+
+/// Bits 51:12 of an entry.
+const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
+/// Of an entry that leads nowhere, KVM has these three clear: R, W and X, or P, W and U.
+const RIGHTS: u64 = 7;
+/// Of a leaf above level 1.
+const PAGE_SIZE: u64 = 1 << 7;
+/// Accessed and dirty, which the CPU sets at any time: of EPT and of NPT.
+const ACCESSED_DIRTY: u64 = 3 << 8 | 3 << 5;
+
+/// `kvmmmu:kvm_mmu_spte_requested`: the fault has a frame and a level.
+#[tracepoint]
+pub fn kvm_mmu_spte_requested(ctx: TracePointContext) -> u32 {
+    let record = ctx.as_ptr() as u64;
+    let places = &config().tracepoints;
+    let outcome = match IN_FAULT.get_ptr_mut(&bpf_get_current_pid_tgid()) {
+        None => Outcome::Filtered,
+        Some(fault) => match (
+            read::field(record, &places.requested_gfn),
+            read::field(record, &places.requested_pfn),
+            read::field(record, &places.requested_level),
+        ) {
+            (Some(gfn), Some(pfn), Some(level)) => {
+                // SAFETY: only this thread writes its own key.
+                let fault = unsafe { &mut *fault };
+                fault.requested_gfn = gfn;
+                fault.requested_pfn = pfn;
+                fault.requested_level = level as u32;
+                fault.flags |= flag::REQUESTED;
+                Outcome::Delivered
+            }
+            _ => Outcome::Dropped,
+        },
+    };
+    count(Hook::SpteRequested, &outcome);
+    0
+}
+
+/// Return of `kvm_mmu_page_fault`.
+#[kretprobe]
+pub fn kvm_mmu_page_fault_return(ctx: RetProbeContext) -> u32 {
+    let thread = bpf_get_current_pid_tgid();
+    // SAFETY: copied at once; only this thread writes its own key.
+    let outcome = match unsafe { IN_FAULT.get(&thread) } {
+        // The call began before us, or is of a process that is not asked for.
+        None => Outcome::Filtered,
+        Some(fault) if is_chosen() => report(fault, ctx.ret::<u64>() as u32),
+        Some(_) => Outcome::Filtered,
+    };
+    let _ = IN_FAULT.remove(&thread);
+    count(Hook::PageFaultReturn, &outcome);
+    0
+}
+
+/// Whether this walk is one of those that are asked for.
+#[inline(always)]
+fn is_chosen() -> bool {
+    match config().one_walk_in {
+        0 => false,
+        1 => true,
+        // SAFETY: a helper without arguments.
+        every => unsafe { bpf_get_prandom_u32() }.is_multiple_of(every),
+    }
+}
+
+#[inline(always)]
+fn report(fault: &Fault, result: u32) -> Outcome {
+    let Some(scratch) = SCRATCH_WALK.get_ptr_mut(0) else { return Outcome::Dropped };
+    let Some(variables) = VARIABLES.get(0) else { return Outcome::Dropped };
+    if variables.page_offset_base == 0 {
+        // A vendor module is being loaded.
+        return Outcome::Filtered;
+    }
+    // SAFETY: an element of this CPU; the kernel runs one tracing program on a CPU at a time.
+    let record = unsafe { &mut *scratch };
+    let fields = &config().fields;
+    record.header = header(kind::WALK, Hook::PageFaultReturn);
+    vcpu::identify(&mut record.of, fault.vcpu);
+    let vm = record.of.vm;
+    let missing = &mut record.of.unread;
+    record.gpa = fault.gpa;
+    record.error_code = fault.error_code;
+    record.requested_gfn = fault.requested_gfn;
+    record.requested_pfn = fault.requested_pfn;
+    record.requested_level = fault.requested_level;
+    record.answer = fault.answer;
+    record.result = result;
+    record.flags = fault.flags;
+    if config().one_walk_in != 1 {
+        record.flags |= flag::SAMPLED;
+    }
+    record.root_hpa = vcpu::member(missing, fault.mmu, &fields.root_hpa, unread::ROOT_HPA);
+    record.level = vcpu::member(missing, fault.mmu, &fields.root_level, unread::ROOT_LEVEL) as u32;
+    if vcpu::member(missing, fault.mmu, &fields.ad_disabled, unread::AD_DISABLED) != 0 {
+        record.flags |= flag::AD_DISABLED;
+    }
+    record.vm_type = vcpu::member(missing, vm, &fields.vm_type, unread::VM_TYPE) as u32;
+    record.noncoherent_dma =
+        vcpu::member(missing, vm, &fields.noncoherent_dma, unread::NONCOHERENT_DMA) as u32;
+    record.mmio_value = vcpu::member(missing, vm, &fields.mmio_value, unread::MMIO_VALUE);
+    record.notifier_seq = fault.notifier_seq;
+    record.slots_generation = fault.slots_generation;
+    let is_requested = fault.flags & flag::REQUESTED != 0;
+    let gfn = if is_requested { fault.requested_gfn } else { fault.gpa >> 12 };
+    record.slot_flags = match slots::flags(fault.vcpu, vm, gfn) {
+        Some(flags) => flags,
+        None => {
+            *missing |= unread::SLOT;
+            0
+        }
+    };
+    vcpu::read_inputs(&mut record.inputs);
+    if record.inputs.value[Variable::TdpEnabled as usize] == 0 {
+        // With shadow paging the address is not a guest-physical one.
+        return Outcome::Filtered;
+    }
+    read_entries(record, variables);
+    look_for_races(record, fault);
+    emit(&WALKS, record)
+}
+
+/// Reads the entries from the root down, and whether they stay as they are.
+#[inline(always)]
+fn read_entries(record: &mut WalkRecord, variables: &Variables) {
+    record.count = 0;
+    record.entries = [0; LEVELS];
+    record.roles = [0; LEVELS];
+    // SAFETY: bpf_probe_read_kernel accepts any address.
+    let base = unsafe { bpf_probe_read_kernel(variables.page_offset_base as *const u64) };
+    let Ok(base) = base else {
+        record.of.unread |= unread::ENTRIES;
+        return;
+    };
+    let mut places = [0_u64; LEVELS];
+    let mut table = record.root_hpa & ADDRESS & !variables.encryption_mask;
+    let mut level = record.level;
+    for number in 0..LEVELS {
+        if !(1..=LEVELS as u32).contains(&level) {
+            break;
+        }
+        match page::role(table) {
+            Some(Some(role)) => record.roles[number] = role,
+            // A page that is none of KVM's tables keeps role 0, for it has no level.
+            Some(None) if number == 0 => record.flags |= flag::DUMMY_ROOT,
+            Some(None) => {}
+            None => record.of.unread |= unread::PAGE_ROLE,
+        }
+        let index = record.gpa >> (3 + 9 * level) & 0x1ff;
+        places[number] = base + table + index * 8;
+        // SAFETY: as above.
+        let Ok(entry) = (unsafe { bpf_probe_read_kernel(places[number] as *const u64) }) else {
+            record.of.unread |= unread::ENTRIES;
+            break;
+        };
+        record.entries[number] = entry;
+        record.count += 1;
+        let is_leaf = level == 1 || (entry & PAGE_SIZE != 0 && level <= 3);
+        if entry & RIGHTS == 0 || is_leaf {
+            break;
+        }
+        table = entry & ADDRESS & !variables.encryption_mask;
+        level -= 1;
+    }
+    for number in 0..LEVELS {
+        if number >= record.count as usize {
+            break;
+        }
+        // SAFETY: as above.
+        let again = unsafe { bpf_probe_read_kernel(places[number] as *const u64) }.unwrap_or(0);
+        if (again ^ record.entries[number]) & !ACCESSED_DIRTY != 0 {
+            record.flags |= flag::RACED_ENTRIES;
+        }
+    }
+}
+
+/// Whether others were at the tables since the fault began.
+#[inline(always)]
+fn look_for_races(record: &mut WalkRecord, fault: &Fault) {
+    let vm = record.of.vm;
+    let fields = &config().fields;
+    let race = &fields.race;
+    match (read::field(vm, &race.notifier_in_progress), read::field(vm, &race.notifier_seq)) {
+        (Some(0), Some(seq)) if seq == fault.notifier_seq => {}
+        (Some(_), Some(_)) => record.flags |= flag::RACED_NOTIFIER,
+        _ => record.of.unread |= unread::NOTIFIER,
+    }
+    match slots::generation(vm) {
+        Some(generation) if generation == fault.slots_generation => {}
+        Some(_) => record.flags |= flag::RACED_SLOTS,
+        None => record.of.unread |= unread::SLOTS,
+    }
+    if read::field(fault.mmu, &fields.root_hpa) != Some(fault.root_hpa) {
+        record.flags |= flag::RACED_ROOT;
+    }
+}

@@ -1,0 +1,89 @@
+//! The line of a walk.
+
+use serde::Serialize;
+
+use super::{Rules, hex};
+use crate::model::{Race, Requested, Verdict, Walk};
+use crate::oracle::End;
+
+#[derive(Serialize)]
+pub(super) struct WalkLine<'a> {
+    time_ns: u64,
+    vm: u32,
+    pid: u32,
+    vcpu: u32,
+    gpa: String,
+    error_code: String,
+    nested: bool,
+    root_hpa: Option<String>,
+    root_level: Option<u8>,
+    entries: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    answer: Option<u32>,
+    result: i32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    requested: Option<Requested>,
+    outcome: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hpa: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    level: Option<u8>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rights: Option<String>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    races: &'a [Race],
+    verdict: Verdict,
+    rules: Rules<'a>,
+    observed_by: &'a str,
+}
+
+impl<'a> WalkLine<'a> {
+    pub(super) fn new(
+        walk: &'a Walk,
+        end: Option<&Result<End, String>>,
+        time_ns: u64,
+        verdict: Verdict,
+        rules: Rules<'a>,
+    ) -> Self {
+        let mapped = match end {
+            Some(Ok(End::Mapped(translation))) => Some(translation),
+            _ => None,
+        };
+        Self {
+            time_ns,
+            vm: walk.vm,
+            pid: walk.pid,
+            vcpu: walk.vcpu,
+            gpa: hex(walk.gpa),
+            error_code: hex(walk.error_code),
+            nested: walk.nested,
+            root_hpa: walk.root_hpa.map(hex),
+            root_level: walk.root_level,
+            entries: walk.entries.iter().copied().map(hex).collect(),
+            answer: walk.answer,
+            result: walk.result,
+            requested: walk.requested,
+            outcome: outcome(end),
+            hpa: mapped.map(|translation| hex(translation.hpa.0)),
+            level: mapped.map(|translation| translation.level),
+            rights: mapped.map(|translation| translation.rights.to_string()),
+            races: &walk.races,
+            verdict,
+            rules,
+            observed_by: &walk.observed_by,
+        }
+    }
+}
+
+fn outcome(end: Option<&Result<End, String>>) -> &'static str {
+    match end {
+        Some(Ok(End::Mapped(_))) => "mapped",
+        Some(Ok(End::Denied)) => "denied",
+        Some(Ok(End::Absent(_))) => "not_present",
+        Some(Ok(End::Mmio)) => "mmio",
+        Some(Ok(End::Refused(_))) => "misconfigured",
+        Some(Ok(End::TooWide)) => "too_wide",
+        Some(Ok(End::Cut)) => "cut",
+        Some(Err(_)) | None => "unknown",
+    }
+}
