@@ -148,8 +148,8 @@ fn read_entries(record: &mut WalkRecord, variables: &Variables) {
         record.of.unread |= unread::ENTRIES;
         return;
     };
-    let mut places = [0_u64; LEVELS];
-    let mut table = record.root_hpa & ADDRESS & !variables.encryption_mask;
+    let addresses = ADDRESS & !variables.encryption_mask;
+    let mut table = record.root_hpa & addresses;
     let mut level = record.level;
     for number in 0..LEVELS {
         if !(1..=LEVELS as u32).contains(&level) {
@@ -162,10 +162,7 @@ fn read_entries(record: &mut WalkRecord, variables: &Variables) {
             Some(None) => {}
             None => record.of.unread |= unread::PAGE_ROLE,
         }
-        let index = record.gpa >> (3 + 9 * level) & 0x1ff;
-        places[number] = base + table + index * 8;
-        // SAFETY: as above.
-        let Ok(entry) = (unsafe { bpf_probe_read_kernel(places[number] as *const u64) }) else {
+        let Some(entry) = read_entry(base + table, record.gpa, level) else {
             record.of.unread |= unread::ENTRIES;
             break;
         };
@@ -175,19 +172,31 @@ fn read_entries(record: &mut WalkRecord, variables: &Variables) {
         if entry & RIGHTS == 0 || is_leaf {
             break;
         }
-        table = entry & ADDRESS & !variables.encryption_mask;
+        table = entry & addresses;
         level -= 1;
     }
+    let mut table = record.root_hpa & addresses;
+    let mut level = record.level;
     for number in 0..LEVELS {
         if number >= record.count as usize {
             break;
         }
-        // SAFETY: as above.
-        let again = unsafe { bpf_probe_read_kernel(places[number] as *const u64) }.unwrap_or(0);
-        if (again ^ record.entries[number]) & !ACCESSED_DIRTY != 0 {
+        let entry = record.entries[number];
+        let again = read_entry(base + table, record.gpa, level);
+        if again.is_none_or(|again| (again ^ entry) & !ACCESSED_DIRTY != 0) {
             record.flags |= flag::RACED_ENTRIES;
         }
+        table = entry & addresses;
+        level -= 1;
     }
+}
+
+/// The entry for an address in a table of this level.
+#[inline(always)]
+fn read_entry(table: u64, gpa: u64, level: u32) -> Option<u64> {
+    let index = gpa >> ((3 + 9 * level) & 63) & 0x1ff;
+    // SAFETY: bpf_probe_read_kernel accepts any address, and fails where there is no memory.
+    unsafe { bpf_probe_read_kernel((table + index * 8) as *const u64) }.ok()
 }
 
 /// Whether others were at the tables since the fault began.

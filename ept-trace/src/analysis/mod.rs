@@ -76,6 +76,11 @@ impl Analysis {
         judged
     }
 
+    /// Takes in an observation that is not to be judged.
+    pub fn pass_over(&mut self, event: &Event) {
+        self.known.note(&event.kind);
+    }
+
     /// What comes next was observed on another machine, or at another time.
     pub fn forget_machine(&mut self) {
         self.known = Known::default();

@@ -43,6 +43,11 @@ impl Judge {
         Ok(judged)
     }
 
+    /// Takes an event in that is not asked for: others are held against it.
+    pub(super) fn pass_over(&mut self, event: &Event) {
+        self.analysis.pass_over(event);
+    }
+
     /// The counts so far.
     pub(super) fn summary(&self) -> &Summary {
         self.analysis.summary()

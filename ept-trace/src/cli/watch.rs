@@ -197,8 +197,10 @@ async fn watch(args: Args) -> Result<Exit> {
     let child = start(&args.command)?;
     let status = observe(&args.select, &mut session, &mut judge, child).await?;
     let (last, counts) = session.finish()?;
-    for event in last.into_iter().filter(|event| args.select.wants(event)) {
-        if !args.select.is_enough(&judge) || !is_decision(&event) {
+    for event in last {
+        if !args.select.wants(&event) {
+            judge.pass_over(&event);
+        } else if !args.select.is_enough(&judge) || !is_decision(&event) {
             judge.event(event)?;
         }
     }
@@ -245,8 +247,10 @@ async fn observe(
                 break;
             }
         };
-        for event in events.into_iter().filter(|event| select.wants(event)) {
-            if !select.is_enough(judge) {
+        for event in events {
+            if !select.wants(&event) {
+                judge.pass_over(&event);
+            } else if !select.is_enough(judge) {
                 judge.event(event)?;
             }
         }
