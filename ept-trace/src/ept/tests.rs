@@ -255,23 +255,29 @@ fn ns_per_walk() {
     };
     let sequential = addresses(|at| at << 12);
     let scattered = addresses(|at| at.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20 & !0xfff);
-    let through = |outcome: &Outcome| matches!(outcome, Outcome::Translation(_));
     for (name, gpas) in [("sequential", &sequential), ("scattered", &scattered)] {
-        let mut outcomes = [Outcome::LogFull; 4096];
-        let per_walk = |started: Instant| started.elapsed().as_secs_f64() * 1e9 / f64::from(count);
-        let started = Instant::now();
-        for gpas in gpas.chunks(outcomes.len()) {
-            ept.translate_all(&memory, gpas, &Access::READ, &mut outcomes);
-        }
-        println!("{name}: translate_all {:.1} ns", per_walk(started));
-        assert!(outcomes.iter().all(through));
-        let started = Instant::now();
-        let walk = |&gpa: &Gpa| through(&ept.translate(&memory, gpa, &Access::READ));
-        assert_eq!(gpas.iter().filter(|gpa| walk(gpa)).count(), gpas.len());
-        println!("{name}: translate {:.1} ns", per_walk(started));
-        let started = Instant::now();
-        let walk = |&gpa: &Gpa| through(&ept.walk(&memory, gpa, &Access::READ).outcome);
-        assert_eq!(gpas.iter().filter(|gpa| walk(gpa)).count(), gpas.len());
-        println!("{name}: walk {:.1} ns", per_walk(started));
+        let time = |how: &str, walk: &dyn Fn(&[Gpa], &mut [Outcome])| {
+            let mut outcomes = [Outcome::LogFull; 4096];
+            let started = Instant::now();
+            for gpas in gpas.chunks(outcomes.len()) {
+                walk(gpas, &mut outcomes);
+            }
+            let each = started.elapsed().as_secs_f64() * 1e9 / f64::from(count);
+            assert!(outcomes.iter().all(|it| matches!(it, Outcome::Translation(_))));
+            println!("{name}: {how} {each:.1} ns");
+        };
+        time("translate_all", &|gpas, outcomes| {
+            ept.translate_all(&memory, gpas, &Access::READ, outcomes);
+        });
+        time("translate", &|gpas, outcomes| {
+            for (&gpa, outcome) in gpas.iter().zip(outcomes) {
+                *outcome = ept.translate(&memory, gpa, &Access::READ);
+            }
+        });
+        time("walk", &|gpas, outcomes| {
+            for (&gpa, outcome) in gpas.iter().zip(outcomes) {
+                *outcome = ept.walk(&memory, gpa, &Access::READ).outcome;
+            }
+        });
     }
 }

@@ -262,13 +262,7 @@ impl Ept {
             .iter()
             .filter(|step| step.entry & ACCESSED == 0)
             .fold(0, |levels, step| levels | 1 << (step.level - 1));
-        (accessed, self.writes(access) && leaf & DIRTY == 0)
-    }
-
-    /// Whether the access is a write for the dirty flag.
-    #[inline(always)]
-    pub(super) const fn writes(&self, access: &Access) -> bool {
-        self.needs(access).contains(Rights::WRITE)
+        (accessed, self.needs(access).contains(Rights::WRITE) && leaf & DIRTY == 0)
     }
 }
 
