@@ -257,7 +257,7 @@ fn ns_per_walk() {
     let scattered = addresses(|at| at.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20 & !0xfff);
     for (name, gpas) in [("sequential", &sequential), ("scattered", &scattered)] {
         let time = |how: &str, walk: &dyn Fn(&[Gpa], &mut [Outcome])| {
-            let mut outcomes = [Outcome::LogFull; 4096];
+            let mut outcomes = vec![Outcome::LogFull; 4096];
             let started = Instant::now();
             for gpas in gpas.chunks(outcomes.len()) {
                 walk(gpas, &mut outcomes);
