@@ -2,7 +2,8 @@
 //!
 //! What it judges
 //!   The host-physical address that the entries lead to, against the frame that KVM was about to map:
-//!   in this fault, or in an earlier one since when nothing can have taken the page away.
+//!   in this fault, or in an earlier one since when nothing can have taken the page away. Not for L2,
+//!   whose frame is L1's to choose anew at any time.
 //!
 //! Why it matters
 //!   The guest reads and writes memory that is not its own, and nothing else says so.
@@ -25,6 +26,9 @@ pub(super) const RULE: Rule =
 
 fn judge(event: &Event, known: &Known) -> Option<Judgement> {
     let (walk, translated) = translated(event, known)?;
+    if walk.nested {
+        return None;
+    }
     let translation = mapped(translated)?;
     let (requested, from) = known.frames().of(walk)?;
     let found = (translation.hpa.0 & !known.encryption_mask()) >> 12;
@@ -76,6 +80,15 @@ mod tests {
             walk.notifier_seq = Some(2);
         });
         assert_eq!(later, None);
+    }
+
+    #[test]
+    fn of_l2_nothing_is_said() {
+        let nested = judge(&RULE, |walk, _| {
+            other_frame(walk);
+            walk.nested = true;
+        });
+        assert_eq!(nested, None);
     }
 
     #[test]
