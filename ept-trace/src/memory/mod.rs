@@ -6,6 +6,7 @@
 
 mod bytes;
 mod elf;
+mod entries;
 mod error;
 mod extents;
 mod flattened;
@@ -25,6 +26,7 @@ use std::fs::{self, File};
 use std::path::Path;
 
 use bytes::{Bytes, Opened, read_vec};
+pub use entries::Entries;
 pub use error::{MemoryError, Trouble};
 use extents::Extents;
 use kdump::Kdump;

@@ -43,7 +43,8 @@ fn range(line: &str) -> Option<(u64, u64, u64)> {
     Some((start, end.checked_sub(start)?.checked_add(1)?, offset))
 }
 
-fn hex(text: &str) -> Option<u64> {
+/// A hexadecimal number, with or without 0x.
+pub fn hex(text: &str) -> Option<u64> {
     let text = text.trim();
     let digits = text.strip_prefix("0x").unwrap_or(text);
     if digits.starts_with('+') {

@@ -17,16 +17,10 @@
 //!   The finding names each bit. Compare the EPTP with its root (EPT202, EPT203), and the
 //!   capability with the MSR (EPT106).
 
-use ept_trace_common::eptp::{ACCESSED_DIRTY, MEMORY_TYPE_WB, walk_length};
-
 use super::Rule;
+use crate::ept::{EptCapability, InvalidPointer};
 use crate::model::{Event, EventKind, Evidence, Judgement, Verdict};
 use crate::oracle::Known;
-
-/// Bits 11:8.
-const RESERVED: u64 = 0xf00;
-/// Supervisor shadow-stack control.
-const SHADOW_STACK: u64 = 1 << 7;
 
 pub(super) const RULE: Rule =
     Rule { id: "EPT201", name: "eptp-valid", source: include_str!("ept201.rs"), judge };
@@ -43,11 +37,10 @@ fn judge(event: &Event, known: &Known) -> Option<Judgement> {
     if let Some(bits) = width.value() {
         evidence.push(Evidence::new("MAXPHYADDR of the host", bits, width.origin()));
     }
-    let mut wrong: Vec<String> = Vec::new();
-    wrong.extend(reserved(eptp, width.value()));
-    wrong.extend(capability.value().and_then(|bits| not_offered(eptp, bits)));
+    let wrong = wrong(eptp, capability.value(), width.value());
     if !wrong.is_empty() {
-        let message = format!("EPTP {eptp:#x} is invalid: {}", wrong.join(", "));
+        let what = wrong.describe(eptp, width.value());
+        let message = format!("EPTP {eptp:#x} is invalid: {what}");
         return Some(RULE.says(Verdict::Mismatch, message, evidence));
     }
     Some(if capability.value().is_none() {
@@ -61,41 +54,12 @@ fn judge(event: &Event, known: &Known) -> Option<Judgement> {
     })
 }
 
-/// What is reserved on any CPU of this width.
-fn reserved(eptp: u64, width: Option<u8>) -> Option<String> {
-    let above = width.map_or(0, |bits| u64::MAX.checked_shl(bits.into()).unwrap_or(0));
-    let set = eptp & (RESERVED | above);
-    (set != 0).then(|| format!("reserved bits {set:#x} are set"))
-}
-
-/// What this CPU does not offer.
-fn not_offered(eptp: u64, capability: u64) -> Option<String> {
-    let has = |bit: u8| capability & (1 << bit) != 0;
-    let memory_type = eptp & 7;
-    let is_type_known = match memory_type {
-        0 => has(8),
-        MEMORY_TYPE_WB => has(14),
-        _ => false,
-    };
-    let is_length_known = match walk_length(eptp) {
-        4 => has(6),
-        5 => has(7),
-        _ => false,
-    };
-    let mut wrong = Vec::new();
-    if !is_type_known {
-        wrong.push(format!("memory type {memory_type} is not offered"));
-    }
-    if !is_length_known {
-        wrong.push(format!("a walk of {} levels is not offered", walk_length(eptp)));
-    }
-    if eptp & ACCESSED_DIRTY != 0 && !has(21) {
-        wrong.push("accessed and dirty flags are not offered".to_owned());
-    }
-    if eptp & SHADOW_STACK != 0 && !has(23) {
-        wrong.push("supervisor shadow-stack control is not offered".to_owned());
-    }
-    (!wrong.is_empty()).then(|| wrong.join(", "))
+/// What is wrong as far as this is known.
+fn wrong(eptp: u64, capability: Option<u64>, width: Option<u8>) -> InvalidPointer {
+    let not_offered = capability.map_or(InvalidPointer::empty(), |bits| {
+        InvalidPointer::not_offered(eptp, EptCapability(bits))
+    });
+    InvalidPointer::reserved(eptp, width) | not_offered
 }
 
 #[cfg(test)]
@@ -105,32 +69,58 @@ mod tests {
     /// Walks of 4 levels, write-back, accessed and dirty flags.
     const CAPABILITY: u64 = 1 << 6 | 1 << 14 | 1 << 21;
 
+    fn says(eptp: u64, capability: u64) -> String {
+        wrong(eptp, Some(capability), Some(46)).describe(eptp, Some(46))
+    }
+
     #[test]
     fn each_field_counts() {
-        assert_eq!(not_offered(0x5e, CAPABILITY), None);
-        for (eptp, capability) in [
-            (0x58, CAPABILITY),
-            (0x5a, CAPABILITY),
-            (0x66, CAPABILITY),
-            (0x56, CAPABILITY),
-            (0x5e, CAPABILITY & !(1 << 21)),
-            (0x5e, CAPABILITY & !(1 << 14)),
-            (0x5e, CAPABILITY & !(1 << 6)),
-            (0xde, CAPABILITY),
+        let memory_type = "memory type 6 is not offered";
+        let length = "a walk of 4 levels is not offered";
+        let flags = "accessed and dirty flags are not offered";
+        let shadow_stack = "supervisor shadow-stack control is not offered";
+        for (eptp, capability, expected) in [
+            (0x5e, CAPABILITY, ""),
+            (0x58, CAPABILITY, "memory type 0 is not offered"),
+            (0x5a, CAPABILITY, "memory type 2 is not offered"),
+            (0x66, CAPABILITY, "a walk of 5 levels is not offered"),
+            (0x56, CAPABILITY, "a walk of 3 levels is not offered"),
+            (0x5e, CAPABILITY & !(1 << 21), flags),
+            (0x5e, CAPABILITY & !(1 << 14), memory_type),
+            (0x5e, CAPABILITY & !(1 << 6), length),
+            (0xde, CAPABILITY, shadow_stack),
+            (0x66, CAPABILITY | 1 << 7, ""),
+            (0x58, CAPABILITY | 1 << 8, ""),
+            (0xde, CAPABILITY | 1 << 23, ""),
+            (0x95e, CAPABILITY, "reserved bits 0x900 are set"),
         ] {
-            assert!(not_offered(eptp, capability).is_some(), "{eptp:#x} {capability:#x}");
+            assert_eq!(says(eptp, capability), expected, "{eptp:#x} {capability:#x}");
         }
-        assert_eq!(not_offered(0x66, CAPABILITY | 1 << 7), None);
-        assert_eq!(not_offered(0x58, CAPABILITY | 1 << 8), None);
-        assert_eq!(not_offered(0xde, CAPABILITY | 1 << 23), None);
+    }
+
+    #[test]
+    fn everything_that_is_wrong_is_said() {
+        let said = says(1 << 46 | 0xfff, 0);
+        for part in ["0x400000000f00", "type 7", "8 levels", "accessed", "shadow-stack"] {
+            assert!(said.contains(part), "{part}: {said}");
+        }
     }
 
     #[test]
     fn bits_above_the_width_are_reserved() {
-        assert_eq!(reserved(0xf_ffff_f05e, Some(40)), None);
-        assert!(reserved(1 << 40, Some(40)).is_some());
-        assert!(reserved(1 << 11, Some(52)).is_some());
-        assert_eq!(reserved(1 << 40, None), None, "not known is not reserved");
-        assert_eq!(reserved(1 << 63, Some(64)), None);
+        let reserved = |eptp, width| InvalidPointer::reserved(eptp, width);
+        assert!(reserved(0xf_ffff_f05e, Some(40)).is_empty());
+        assert_eq!(reserved(1 << 40, Some(40)), InvalidPointer::ADDRESS_WIDTH);
+        assert_eq!(reserved(1 << 11, Some(52)), InvalidPointer::RESERVED_LOW);
+        assert!(reserved(1 << 40, None).is_empty(), "not known is not reserved");
+        assert!(reserved(1 << 51, Some(52)).is_empty());
+        // No address of the architecture is wider than 52 bits, whatever is claimed.
+        assert_eq!(reserved(1 << 52, Some(64)), InvalidPointer::ADDRESS_WIDTH);
+    }
+
+    #[test]
+    fn without_the_capability_only_what_is_reserved_is_wrong() {
+        assert!(wrong(0x5a, None, None).is_empty());
+        assert_eq!(wrong(0x15a, None, None), InvalidPointer::RESERVED_LOW);
     }
 }
