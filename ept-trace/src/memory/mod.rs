@@ -138,6 +138,11 @@ impl Memory {
         }
     }
 
+    /// The name of the file.
+    pub fn file(&self) -> &str {
+        &self.file
+    }
+
     /// The name of its format.
     pub fn format(&self) -> &'static str {
         self.format
