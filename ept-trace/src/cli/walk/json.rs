@@ -14,13 +14,14 @@ struct Object<'a> {
     gpa: Option<String>,
     root: String,
     root_level: Option<u8>,
-    entries: Vec<Entry>,
+    entries: Vec<Used>,
     outcome: Outcome<'a>,
     assumed: &'a [String],
 }
 
+/// An entry that the walk used.
 #[derive(Serialize)]
-struct Entry {
+struct Used {
     level: u8,
     table: String,
     index: u16,
@@ -89,7 +90,7 @@ pub(super) fn walk(
     let entries = walk.trail.iter().map(|step| {
         rights &= root.rights(step.entry);
         let bits = root.describe(step.entry, step.level);
-        Entry {
+        Used {
             level: step.level,
             table: step.table.to_string(),
             index: step.index,

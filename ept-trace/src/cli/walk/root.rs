@@ -92,7 +92,7 @@ impl Root {
         let cpu_of_ept = Cpu { capability: cpu.capability, maxphyaddr, controls, ..Cpu::default() };
         let ept = Ept::new(eptp, &cpu_of_ept).map_err(|wrong| {
             let mut why = wrong.describe(eptp, Some(cpu_of_ept.hpa_width()));
-            if eptp & 0xfff == 0 {
+            if eptp.is_multiple_of(4096) {
                 why.push_str(
                     " (a table's address alone is no EPTP: add 0x1e for 4 levels, write-back, or \
                      0x26 for 5, and 0x40 with accessed and dirty flags)",
