@@ -161,7 +161,7 @@ fn outcome<'a>(walk: &Walk, why_missing: Option<&'a str>) -> Outcome<'a> {
         Came::Misconfiguration { level, reasons } => Outcome::EptMisconfig {
             level: *level,
             reasons: reasons.iter().map(|reason| reason.to_string()).collect(),
-            kvm_mmio: walk.trail.last().is_some_and(|step| is_kvm_mmio(step.entry)),
+            kvm_mmio: walk.trail.last().is_some_and(is_kvm_mmio),
         },
         Came::SubPage(event) => Outcome::SppEvent {
             qualification: hex(event.qualification),

@@ -128,7 +128,7 @@ impl<'a, M: PhysRead> Ranges<'a, M> {
         let level = step.level;
         let bits = self.root.describe(step.entry, level);
         let state = match (&walk.outcome, bits.address) {
-            (Outcome::Misconfiguration { .. }, _) if is_kvm_mmio(step.entry) => State::KvmMmio,
+            (Outcome::Misconfiguration { .. }, _) if is_kvm_mmio(step) => State::KvmMmio,
             (Outcome::Misconfiguration { reasons, .. }, _) => {
                 State::Wrong { level, why: reasons.to_string() }
             }
@@ -319,10 +319,13 @@ mod tests {
         tables.set(0x4000, 0, 0x8000_0000_0fee_0006);
         tables.set(0x4000, 1, 0x8000_0000_0fee_1006);
         tables.set(0x4000, 2, 0x7003f);
+        tables.set(0x3000, 1, 0x8000_0000_0fee_0006);
         let found = ranges(&tables);
         assert_eq!(found[0], (0, 0x1fff, "KvmMmio".to_owned()));
         assert_eq!(found[1].0..=found[1].1, 0x2000..=0x2fff);
         assert!(found[1].2.starts_with("Wrong { level: 1"), "{}", found[1].2);
+        // KVM marks PTEs alone.
+        assert!(found[3].2.starts_with("Wrong { level: 2"), "{}", found[3].2);
     }
 
     #[test]

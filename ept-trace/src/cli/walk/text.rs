@@ -89,7 +89,7 @@ fn outcome(root: &Root, gpa: Gpa, walk: &Walk, why_missing: Option<&str>) -> Str
             qualification(violation).join("; ")
         ),
         Outcome::Misconfiguration { level, reasons } => {
-            let mmio = walk.trail.last().is_some_and(|step| is_kvm_mmio(step.entry));
+            let mmio = walk.trail.last().is_some_and(is_kvm_mmio);
             let mmio = if mmio { "; KVM marks MMIO so, on purpose" } else { "" };
             format!("EPT misconfiguration {} (exit reason 49): {reasons}{mmio}", name(Some(*level)))
         }

@@ -1,6 +1,6 @@
 //! Exit qualifications and EXITINFO1 in words.
 
-use crate::ept::{NestedFault, Violation};
+use crate::ept::{NestedFault, Step, Violation};
 
 /// The bits of the exit qualification of an EPT violation (SDM table 30-7); those that are not
 /// defined are left out.
@@ -63,7 +63,8 @@ pub(super) fn page_size(level: u8) -> &'static str {
 }
 
 /// Whether a misconfigured EPT entry is one that KVM makes on purpose, to be told of accesses to
-/// a device: writable and executable, and not readable (KVM's `kvm_mmu_set_ept_masks`).
-pub(super) fn is_kvm_mmio(entry: u64) -> bool {
-    entry & 7 == 6
+/// a device: writable and executable, and not readable (KVM's `kvm_mmu_set_ept_masks`). It maps
+/// what is in no memory slot by 4 KiB, so that it marks PTEs alone.
+pub(super) fn is_kvm_mmio(step: &Step) -> bool {
+    step.level == 1 && step.entry & 7 == 6
 }
