@@ -6,8 +6,11 @@
 
 use super::bits::{ADDRESS, index, offset, page};
 use super::entry::{ACCESSED, DIRTY, LARGE, READ, leaf_memory, rights};
-use super::{Access, Ept, Outcome, PhysRead, Translation};
+use super::{Access, Ept, Outcome, PhysRead, Rights, Translation};
 use crate::model::{Gpa, Hpa};
+
+/// Addresses that agree in the bits from this one on share all but the last level of a walk.
+const REGION: u32 = 21;
 
 /// A way down to what maps a stretch of 2 MiB: a table of PTEs, or a leaf above it.
 #[derive(Clone, Copy)]
@@ -28,7 +31,7 @@ impl Ept {
     /// Translates an address: the outcome of [`Ept::walk`], sooner.
     #[inline]
     pub fn translate(&self, memory: &impl PhysRead, gpa: Gpa, access: &Access) -> Outcome {
-        match self.arrive(memory, gpa.0, access, &self.approach(memory, gpa.0)) {
+        match self.arrive(memory, gpa.0, self.needs(access), &self.approach(memory, gpa.0)) {
             Some(translation) if self.is_ordinary(access) => Outcome::Translation(translation),
             _ => self.exact(memory, gpa, access),
         }
@@ -49,15 +52,16 @@ impl Ept {
             }
             return;
         }
-        let mut last: Option<(u64, Descent)> = None;
+        let needs = self.needs(access);
+        // No address is of this region.
+        let mut region = u64::MAX;
+        let mut descent = self.descent(u64::MAX);
         for (&gpa, outcome) in gpas.iter().zip(outcomes) {
-            let region = gpa.0 >> 21;
-            let descent = match last {
-                Some((same, descent)) if same == region => descent,
-                _ => self.approach(memory, gpa.0),
-            };
-            last = Some((region, descent));
-            *outcome = match self.arrive(memory, gpa.0, access, &descent) {
+            if gpa.0 >> REGION != region {
+                region = gpa.0 >> REGION;
+                descent = self.approach(memory, gpa.0);
+            }
+            *outcome = match self.arrive(memory, gpa.0, needs, &descent) {
                 Some(translation) => Outcome::Translation(translation),
                 None => self.exact(memory, gpa, access),
             };
@@ -80,17 +84,23 @@ impl Ept {
         self.walk(memory, gpa, access).outcome
     }
 
-    /// Down to the table of PTEs or a leaf above it.
+    /// The way down, before its first step.
     #[inline(always)]
-    fn approach(&self, memory: &impl PhysRead, gpa: u64) -> Descent {
+    fn descent(&self, gpa: u64) -> Descent {
         let reach = if self.levels == 4 { 48 } else { 52 }.min(self.cpu.gpa_width());
-        let mut descent = Descent {
+        Descent {
             entry: self.root,
             level: self.levels + 1,
             odd: gpa >> reach,
             all: u64::MAX,
             not_accessed: 0,
-        };
+        }
+    }
+
+    /// Down to the table of PTEs or a leaf above it.
+    #[inline(always)]
+    fn approach(&self, memory: &impl PhysRead, gpa: u64) -> Descent {
+        let mut descent = self.descent(gpa);
         if self.levels == 5 {
             self.step(&mut descent, memory, gpa, 5);
         }
@@ -108,7 +118,7 @@ impl Ept {
         &self,
         memory: &impl PhysRead,
         gpa: u64,
-        access: &Access,
+        needs: Rights,
         descent: &Descent,
     ) -> Option<Translation> {
         let mut descent = *descent;
@@ -117,7 +127,7 @@ impl Ept {
         }
         let Descent { entry, level, odd, all, not_accessed } = descent;
         let rights = rights(all & 7);
-        if odd != 0 || !rights.contains(self.needs(access)) {
+        if odd != 0 || !rights.contains(needs) {
             return None;
         }
         Some(Translation {
@@ -126,7 +136,7 @@ impl Ept {
             rights,
             memory: leaf_memory(entry),
             accessed: if self.accessed_dirty { not_accessed } else { 0 },
-            dirty: self.accessed_dirty && self.writes(access) && entry & DIRTY == 0,
+            dirty: self.accessed_dirty && needs.contains(Rights::WRITE) && entry & DIRTY == 0,
             via: None,
         })
     }

@@ -97,6 +97,16 @@ impl Case {
 
     fn came(&self) -> Result<Came, String> {
         let case = &self.case;
+        if let Some(entry) =
+            case.entries.iter().find(|it| it.index > 511 || it.table.0 & 0xfff != 0)
+        {
+            let (table, index) = (entry.table.0, entry.index);
+            return Err(format!("no table has an entry {index} at {table:#x}"));
+        }
+        let length = case.access.length.unwrap_or(1);
+        if !(1..=128).contains(&length) {
+            return Err(format!("length is 1 to 128, not {length}"));
+        }
         let place = |entry: &format::Entry| entry.table.0 | u64::from(entry.index) << 3;
         let memory =
             Entries(case.entries.iter().map(|entry| (place(entry), entry.value.0)).collect());
@@ -114,7 +124,6 @@ impl Case {
                 if sooner != exact {
                     return Err(format!("walk says {exact:?}, translate {sooner:?}"));
                 }
-                let length = case.access.length.unwrap_or(1);
                 Ok(Came::Walk(ept.walk_bytes(&memory, gpa, length, &access)))
             }
             format::Format::Npt => {

@@ -178,11 +178,10 @@ impl Ept {
         let allowed = rights.contains(self.needs(access));
         if self.is_controlled_shadow_stack(access) {
             // 31.3.3.2: write permission of the leaf is irrelevant, for reads as for writes.
-            let page = self.format.has(entry, SHADOW_STACK_PAGE);
-            return match (
-                page && rights.contains(Rights::READ) && above.contains(Rights::WRITE),
-                allowed,
-            ) {
+            let granted = self.format.has(entry, SHADOW_STACK_PAGE)
+                && rights.contains(Rights::READ)
+                && above.contains(Rights::WRITE);
+            return match (granted, allowed) {
                 (true, true) => Permission::Allowed,
                 (true, false) => Permission::Via(Via::ShadowStack),
                 (false, _) => Permission::Denied,
@@ -235,6 +234,11 @@ impl Ept {
         }
     }
 
+    fn sub_page_event(&self, access: &Access, miss: bool) -> Outcome {
+        let (qualification, mask) = self.sub_page_qualification(access, miss);
+        Outcome::SubPage(SubPageEvent { miss, qualification, mask })
+    }
+
     /// Whether supervisor shadow-stack control governs the access.
     #[inline(always)]
     pub(super) const fn is_controlled_shadow_stack(&self, access: &Access) -> bool {
@@ -262,13 +266,7 @@ impl Ept {
             .iter()
             .filter(|step| step.entry & ACCESSED == 0)
             .fold(0, |levels, step| levels | 1 << (step.level - 1));
-        (accessed, self.writes(access) && leaf & DIRTY == 0)
-    }
-
-    /// Whether the access is a write for the dirty flag.
-    #[inline(always)]
-    pub(super) const fn writes(&self, access: &Access) -> bool {
-        self.needs(access).contains(Rights::WRITE)
+        (accessed, self.needs(access).contains(Rights::WRITE) && leaf & DIRTY == 0)
     }
 }
 
@@ -294,11 +292,4 @@ fn sub_page(gpa: u64, vector: Option<u64>) -> Permission {
         return Permission::Denied;
     }
     Permission::Via(Via::SubPage)
-}
-
-impl Ept {
-    fn sub_page_event(&self, access: &Access, miss: bool) -> Outcome {
-        let (qualification, mask) = self.sub_page_qualification(access, miss);
-        Outcome::SubPage(SubPageEvent { miss, qualification, mask })
-    }
 }

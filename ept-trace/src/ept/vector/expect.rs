@@ -120,7 +120,7 @@ pub(super) enum FlagBits {
 #[serde(rename_all = "snake_case")]
 pub(super) enum ExpectedVia {
     PagingWrite,
-    #[serde(alias = "sub_page")]
+    #[serde(alias = "sub_page", alias = "subpage", alias = "spp_vector")]
     Spp,
     #[serde(alias = "shadow_stack", alias = "supervisor_shadow_stack")]
     Sss,
@@ -165,7 +165,9 @@ pub(super) enum ExpectedMisconfiguration {
     WriteWithoutRead,
     ExecuteWithoutReadUnsupported,
     PagingWriteWithoutRead,
+    #[serde(alias = "reserved")]
     ReservedBits,
+    #[serde(alias = "memtype")]
     BadMemtype,
 }
 
@@ -186,8 +188,9 @@ impl From<ExpectedMisconfiguration> for Misconfiguration {
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum SppReason {
-    #[serde(alias = "misconfiguration")]
+    #[serde(alias = "misconfiguration", alias = "spp_misconfig")]
     Misconfig,
+    #[serde(alias = "spp_miss")]
     Miss,
 }
 
@@ -197,7 +200,9 @@ pub(super) enum ExpectedInvalidPointer {
     Memtype,
     WalkLength,
     AdUnsupported,
+    #[serde(alias = "sss")]
     SssUnsupported,
+    #[serde(alias = "reserved", alias = "reserved_bits")]
     ReservedLow,
     AddressWidth,
 }

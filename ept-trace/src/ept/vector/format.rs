@@ -270,12 +270,12 @@ impl From<Pat> for ept::Pat {
     }
 }
 
-/// An entry of a table. Its level tells the reader where it belongs; the walk finds it by address.
+/// An entry of a table. The walk finds it by address; its level is for the reader.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Entry {
     #[serde(rename = "level")]
-    pub _level: u8,
+    _level: u8,
     pub table: Number,
     pub index: u16,
     pub value: Number,
