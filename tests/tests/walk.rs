@@ -246,3 +246,34 @@ fn the_conformance_vectors_pass_and_a_wrong_one_fails() {
     assert_eq!(code(&walk(&["--vectors", &nonsense])), 5);
     fs::remove_file(nonsense).unwrap();
 }
+
+#[cfg(feature = "lab")]
+mod live {
+    use tests::Cell;
+    use tests::lab::{json_lines, lab};
+
+    /// A table whose entries are known without KVM: the kernel's own, by way of which its code is
+    /// where /proc/iomem says. It has the format of an NPT, but no user pages.
+    const SCRIPT: &str = r#"
+        code=$(grep 'Kernel code' /proc/iomem | sed 's/-.*//; s/ //g')
+        address() { grep -E " ($1)\$" /proc/kallsyms | head -1 | cut -d' ' -f1; }
+        text=$(address _text)
+        table=$(address 'init_top_pgt|swapper_pg_dir')
+        root=$(printf %x $((0x$code + 0x$table - 0x$text)))
+        gpa=$(printf %x $((0x$text & 0xffffffffffff)))
+        ept-trace walk --ncr3 $root --gpa $gpa --live --maxphyaddr 52 -j > /out/walk.jsonl || exit 10
+        echo "{\"code\": \"0x$(printf %x 0x$code)\"}" >> /out/walk.jsonl
+        ept-trace walk --ncr3 7fffffff000 --gpa 0 --live
+        [ $? = 3 ] || exit 11
+    "#;
+
+    #[test]
+    fn this_machines_memory_is_read_by_physical_address() {
+        let run = lab("walk-live", Cell { cpu: "svm-la48", kernel: "6.12" }, SCRIPT);
+        assert_eq!(run.code, Some(0), "{}", run.output);
+        let lines = json_lines(&run.out.join("walk.jsonl"));
+        let entries = lines[0]["entries"].as_array().expect("entries");
+        assert_eq!(lines[0]["root_level"], 4, "the host's own number of levels");
+        assert_eq!(entries.last().expect("a leaf")["address"], lines[1]["code"], "{}", lines[0]);
+    }
+}
