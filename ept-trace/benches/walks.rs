@@ -7,7 +7,7 @@ use std::hint::black_box;
 use std::thread;
 use std::time::Instant;
 
-use ept_trace::ept::{Access, Cpu, Ept, EptCapability, Outcome, PhysRead};
+use ept_trace::ept::{Access, Cpu, Ept, EptCapability, PhysRead};
 use ept_trace::model::{Gpa, Hpa};
 
 /// Mapped in pages of 4 KiB.
@@ -68,7 +68,7 @@ fn next(state: &mut u64) -> u64 {
     bits ^ bits >> 31
 }
 
-fn floor(memory: &Memory, gpas: &[Gpa], hpas: &mut [u64]) {
+fn floor(memory: &Memory, gpas: &[Gpa], hpas: &mut [Hpa]) {
     let mut region = u64::MAX;
     let mut table = 0;
     for (gpa, hpa) in gpas.iter().zip(hpas) {
@@ -79,7 +79,7 @@ fn floor(memory: &Memory, gpas: &[Gpa], hpas: &mut [u64]) {
             table = memory.load(table, gpa >> 30);
             table = memory.load(table, gpa >> 21);
         }
-        *hpa = memory.load(table, gpa >> 12) & 0xf_ffff_ffff_f000 | gpa & 0xfff;
+        *hpa = Hpa(memory.load(table, gpa >> 12) & 0xf_ffff_ffff_f000 | gpa & 0xfff);
     }
 }
 
@@ -113,17 +113,18 @@ fn main() {
         ("hostile, random", &hostile, &scattered),
     ];
     for (name, memory, gpas) in cases {
-        let mut hpas = vec![0; BATCH];
-        let mut outcomes = vec![Outcome::LogFull; BATCH];
+        let (mut loaded, mut walked) = (vec![Hpa(0); BATCH], vec![Hpa(0); BATCH]);
+        let mut denied = 0_u64;
         let [floor, walks] = fastest([
-            &mut || gpas.chunks(BATCH).for_each(|gpas| floor(memory, black_box(gpas), &mut hpas)),
+            &mut || gpas.chunks(BATCH).for_each(|gpas| floor(memory, black_box(gpas), &mut loaded)),
             &mut || {
                 for gpas in gpas.chunks(BATCH) {
-                    ept.translate_all(memory, black_box(gpas), &Access::READ, &mut outcomes);
+                    let gpas = black_box(gpas);
+                    ept.translate_all(memory, gpas, &Access::READ, &mut walked, |_, _| denied += 1);
                 }
             },
         ]);
-        black_box((&hpas, &outcomes));
+        black_box((&loaded, &walked, denied));
         println!("{name:<26}{floor:>9.2}{walks:>9.2}{:>9.2}", walks / floor);
     }
 
@@ -135,11 +136,11 @@ fn main() {
                 for gpas in scattered.chunks(share) {
                     let memory = &memory;
                     scope.spawn(move || {
-                        let mut outcomes = vec![Outcome::LogFull; BATCH];
+                        let mut hpas = vec![Hpa(0); BATCH];
                         for gpas in gpas.chunks(BATCH) {
-                            ept.translate_all(memory, gpas, &Access::READ, &mut outcomes);
+                            ept.translate_all(memory, gpas, &Access::READ, &mut hpas, |_, _| ());
                         }
-                        black_box(&outcomes);
+                        black_box(&hpas);
                     });
                 }
             });
