@@ -1,4 +1,4 @@
-//! Memory at the edge of what can be reached.
+//! Memory at the edge of what a table maps, and of what can be reached.
 
 use anyhow::{Result, bail};
 
@@ -12,9 +12,10 @@ use crate::guest::vm::Vm;
 /// Pages on each side of an edge.
 const PAGES: u64 = 64;
 
-/// An edge: memory is below a power of two, or from there on.
+/// An edge: memory is below a power of two, or from there on, or both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Edge {
+    Across(u8),
     Below(u8),
     At(u8),
     /// Below what MAXPHYADDR allows.
@@ -22,11 +23,19 @@ enum Edge {
 }
 
 impl Edge {
-    const ALL: [Self; 5] =
-        [Self::Below(47), Self::At(47), Self::Below(48), Self::At(48), Self::Last];
+    /// 2^39 is where the second entry of a table of level 4 begins, 2^48 that of level 5.
+    const ALL: [Self; 6] = [
+        Self::Across(39),
+        Self::Below(47),
+        Self::At(47),
+        Self::Below(48),
+        Self::At(48),
+        Self::Last,
+    ];
 
     fn name(self) -> String {
         match self {
+            Self::Across(bits) => format!("across 2^{bits}"),
             Self::Below(bits) => format!("below 2^{bits}"),
             Self::At(bits) => format!("at 2^{bits}"),
             Self::Last => "last pages".to_owned(),
@@ -37,6 +46,7 @@ impl Edge {
     /// they would need.
     fn place(self, size: u64, bits: u8) -> Result<u64, u8> {
         let (gpa, needed) = match self {
+            Self::Across(edge) => ((1 << edge) - size / 2, edge + 1),
             Self::Below(edge) => ((1 << edge) - size, edge),
             Self::At(edge) => (1 << edge, edge + 1),
             Self::Last => ((1 << bits) - size, bits),
@@ -68,7 +78,8 @@ fn at(host: &Host<'_>, mut random: SplitMix64, edge: Edge) -> Result<()> {
         }
     };
     // So that up to 48 bits the guest is one for which KVM may take a root of 4 levels.
-    let maxphyaddr = (gpa.ilog2() + 1).try_into().unwrap_or(width).max(40).min(width);
+    let end = (gpa + pages * PAGE - 1).ilog2() + 1;
+    let maxphyaddr = u8::try_from(end)?.max(40).min(width);
     let mut machine = Machine::with_maxphyaddr(host, vm, maxphyaddr)?;
     let arena = machine.add_arena(gpa, Memory::small_pages(pages * PAGE)?)?;
     (0..pages).step_by(2).for_each(|page| arena.put_mark(&machine.vm, page));
@@ -98,6 +109,8 @@ mod tests {
     #[test]
     fn memory_is_at_its_edge_or_out_of_reach() {
         let place = |edge: Edge, bits| edge.place(0x4000, bits);
+        assert_eq!(place(Edge::Across(39), 40), Ok(0x7f_ffff_e000));
+        assert_eq!(place(Edge::Across(39), 39), Err(40));
         assert_eq!(place(Edge::Below(47), 47), Ok(0x7fff_ffff_c000));
         assert_eq!(place(Edge::At(47), 48), Ok(0x8000_0000_0000));
         assert_eq!(place(Edge::Below(48), 52), Ok(0xffff_ffff_c000));

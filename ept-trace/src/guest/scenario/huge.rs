@@ -40,14 +40,23 @@ fn transparent(machine: &mut Machine<'_>, count: u64) -> Result<Arena> {
     }
     let arena = machine.add_arena(BASE, memory)?;
     (0..arena.pages()).for_each(|page| arena.put_mark(&machine.vm, page));
-    let smaps = fs::read_to_string("/proc/self/smaps").context("/proc/self/smaps")?;
-    let address = machine.vm.memory(arena.slot.memory).address();
-    if huge_kib(&smaps, address).unwrap_or(0) == 0 {
-        let path = "/sys/kernel/mm/transparent_hugepage/enabled";
-        let enabled = fs::read_to_string(path).unwrap_or_default();
-        bail!(Skip(format!("the kernel gave no huge page ({path}: {})", enabled.trim())));
+    let memory = machine.vm.memory(arena.slot.memory);
+    if !is_huge(memory)? {
+        // Where they are not made by themselves, they may be made when asked for.
+        let _ = memory.advise(0, size, MADV_COLLAPSE);
+        if !is_huge(memory)? {
+            let path = "/sys/kernel/mm/transparent_hugepage/enabled";
+            let enabled = fs::read_to_string(path).unwrap_or_default();
+            bail!(Skip(format!("the kernel gave no huge page ({path}: {})", enabled.trim())));
+        }
     }
     Ok(arena)
+}
+
+/// Whether any of it is in huge pages just now.
+fn is_huge(memory: &Memory) -> Result<bool> {
+    let smaps = fs::read_to_string("/proc/self/smaps").context("/proc/self/smaps")?;
+    Ok(huge_kib(&smaps, memory.address()).is_some_and(|kib| kib > 0))
 }
 
 /// AnonHugePages in KiB of the mapping of this address, in the text of /proc/PID/smaps.

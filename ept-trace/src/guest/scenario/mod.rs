@@ -91,7 +91,7 @@ impl Scenario {
             Self::Mmio => "accesses without a memslot, again and again, and at its edges",
             Self::DirtyLog => "dirty logging under load: every page written must be in the log",
             Self::Protect => "mprotect, MADV_DONTNEED and KSM under the guest",
-            Self::HighGpa => "memory at 2^47, at 2^48 and below MAXPHYADDR",
+            Self::HighGpa => "memory at 2^39, 2^47 and 2^48, and below MAXPHYADDR",
         }
     }
 

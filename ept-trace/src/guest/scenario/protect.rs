@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 
 use super::machine::{BASE, Machine};
-use super::step::{PAGE, Step, Writer, mark};
+use super::step::{PAGE, Step, Target, Writer, mark};
 use super::{Case, Host, Skip};
 use crate::guest::memory::Memory;
 use crate::guest::random::SplitMix64;
@@ -48,9 +48,12 @@ fn protected(host: &Host<'_>, mut random: SplitMix64) -> Result<()> {
             let mut order = || random.shuffled(pages).into_iter();
             if id > 0 {
                 for page in order().chain(order()) {
-                    let word = arena.word(page, id);
-                    steps.push(Step::write(word, left(page, id, time)));
-                    steps.push(Step::Read(word, vec![left(page, id, time), 0]));
+                    let (word, value) = (arena.word(page, id), left(page, id, time));
+                    let before = time.checked_sub(1).map_or(0, |time| left(page, id, time));
+                    // Where KVM emulates the write, without TDP that is, it exits if the memory may
+                    // not be written just then (`emulator_read_write_onepage`).
+                    steps.push(Step::Write(word, value, Target::Either));
+                    steps.push(Step::Read(word, vec![value, before, 0]));
                 }
                 continue;
             }

@@ -88,33 +88,37 @@ enum What {
 }
 
 /// Holds what a vCPU read, one value for each step, and the writes that exited to userspace (GPA
-/// and value) against its steps.
+/// and value) against its steps. The writes come first, for what is read may hang on them.
 pub(super) fn verify(steps: &[Step], values: &[u64], writes: &[(u64, u64)]) -> Result<(), Wrong> {
     let mut writes = writes.iter().copied().peekable();
     for (number, step) in steps.iter().enumerate() {
-        let wrong = |what| Err(Wrong { step: number, what });
-        match *step {
-            Step::Read(gpa, ref allowed) | Step::Execute(gpa, ref allowed) => {
-                let found = values.get(number).copied().unwrap_or_default();
-                if !allowed.contains(&found) {
-                    return wrong(What::Value { gpa, found, allowed: allowed.clone() });
+        if let Step::Write(gpa, value, target) = *step {
+            let exited = writes.peek() == Some(&(gpa, value));
+            match target {
+                Target::Memory if exited => {
+                    return Err(Wrong { step: number, what: What::StrayExit { gpa, value } });
                 }
-            }
-            Step::Write(gpa, value, target) if target != Target::Memory => {
-                let exited = writes.next_if_eq(&(gpa, value)).is_some();
-                if !exited && target == Target::Userspace {
-                    return wrong(What::NoExit { gpa });
+                Target::Userspace if !exited => {
+                    return Err(Wrong { step: number, what: What::NoExit { gpa } });
                 }
+                _ if exited => _ = writes.next(),
+                _ => {}
             }
-            Step::Write(..) | Step::Pause => {}
         }
     }
-    match writes.next() {
-        Some((gpa, value)) => {
-            Err(Wrong { step: steps.len(), what: What::StrayExit { gpa, value } })
-        }
-        None => Ok(()),
+    if let Some((gpa, value)) = writes.next() {
+        return Err(Wrong { step: steps.len(), what: What::StrayExit { gpa, value } });
     }
+    for (number, step) in steps.iter().enumerate() {
+        if let Step::Read(gpa, allowed) | Step::Execute(gpa, allowed) = step {
+            let found = values.get(number).copied().unwrap_or_default();
+            if !allowed.contains(&found) {
+                let what = What::Value { gpa: *gpa, found, allowed: allowed.clone() };
+                return Err(Wrong { step: number, what });
+            }
+        }
+    }
+    Ok(())
 }
 
 impl fmt::Display for Wrong {
@@ -131,7 +135,7 @@ impl fmt::Display for Wrong {
                 write!(f, "step {}: a write to GPA {gpa:#x} does not exit", self.step)
             }
             What::StrayExit { gpa, value } => {
-                write!(f, "a write of {value:#x} to GPA {gpa:#x} exits out of turn")
+                write!(f, "step {}: a write of {value:#x} to GPA {gpa:#x} exits", self.step)
             }
         }
     }
