@@ -120,7 +120,7 @@ mod tests {
         assert!(shuffled.iter().zip(0..).filter(|(number, place)| **number == *place).count() < 10);
         let sorted: BTreeSet<_> = shuffled.into_iter().collect();
         assert!(sorted.into_iter().eq(0..100));
-        assert_eq!(SplitMix64(1).shuffled(0), []);
+        assert!(SplitMix64(1).shuffled(0).is_empty());
     }
 
     #[test]

@@ -92,7 +92,7 @@ impl Vm {
         let size = memory.size();
         let memory = self.hold(memory);
         let slot = Slot { number: u32::try_from(memory)?, gpa, size, memory, flags: 0 };
-        self.set_slot(slot).with_context(|| slot.to_string())?;
+        self.set_slot(slot)?;
         Ok(memory)
     }
 
@@ -102,8 +102,13 @@ impl Vm {
         self.memory.len() - 1
     }
 
-    /// KVM_SET_USER_MEMORY_REGION: creates, moves, changes or, with size 0, deletes a memslot.
-    pub(super) fn set_slot(&self, slot: Slot) -> Result<(), kvm_ioctls::Error> {
+    /// Creates, moves, changes or, with size 0, deletes a memslot.
+    pub(super) fn set_slot(&self, slot: Slot) -> Result<()> {
+        self.try_slot(slot).with_context(|| slot.to_string())
+    }
+
+    /// The same; KVM's own error, where it is to refuse it.
+    pub(super) fn try_slot(&self, slot: Slot) -> Result<(), kvm_ioctls::Error> {
         let memory = self.memory(slot.memory);
         assert!(slot.size <= memory.size(), "a slot is no larger than its memory");
         let region = kvm_userspace_memory_region {

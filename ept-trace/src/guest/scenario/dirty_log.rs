@@ -5,7 +5,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use kvm_bindings::KVM_MEM_LOG_DIRTY_PAGES;
 
 use super::machine::{Arena, BASE, Machine};
@@ -49,7 +49,7 @@ fn dirty_logging(host: &Host<'_>, mut random: SplitMix64) -> Result<()> {
         steps.extend(after.iter().map(|page| write(id, 0, page)));
         steps
     };
-    machine.run_and(steps, |vm| set(vm, logging))?;
+    machine.run_and(steps, |vm| vm.set_slot(logging))?;
     covers(&machine.vm.dirty_log(logging)?, after)?;
 
     // Read while they write.
@@ -87,7 +87,7 @@ fn dirty_logging(host: &Host<'_>, mut random: SplitMix64) -> Result<()> {
         steps.extend(after.iter().map(|page| write(id, 3, page)));
         steps
     };
-    machine.run_and(steps, |vm| set(vm, arena.slot))?;
+    machine.run_and(steps, |vm| vm.set_slot(arena.slot))?;
     machine.run(|_| (0..arena.pages()).map(|page| read(arena, page)).collect())?;
 
     let rounds = [&order, &all, &again, &last].map(|pages| pages.iter().collect::<BTreeSet<_>>());
@@ -104,10 +104,6 @@ fn dirty_logging(host: &Host<'_>, mut random: SplitMix64) -> Result<()> {
 
 fn read(arena: Arena, page: u64) -> Step {
     Step::read(arena.page(page), arena.mark(page))
-}
-
-fn set(vm: &Vm, slot: Slot) -> Result<()> {
-    vm.set_slot(slot).with_context(|| slot.to_string())
 }
 
 /// Fails if a page that was written is not in the log.
@@ -134,7 +130,7 @@ mod tests {
     fn a_page_that_is_not_in_the_log_is_found() {
         let log = [1 << 63 | 1, 0b10];
         assert!(covers(&log, &[0, 63, 65]).is_ok() && covers(&[], &[]).is_ok());
-        for page in [1, 62, 64, 66, 128, u64::MAX] {
+        for page in [1, 62, 64, 66, 128, 1 << 40] {
             assert!(covers(&log, &[0, page]).is_err(), "{page}");
         }
         let err = covers(&log, &[3, 0, 4]).expect_err("two are missing");

@@ -66,10 +66,9 @@ fn at(host: &Host<'_>, mut random: SplitMix64, edge: Edge) -> Result<()> {
     let (width, reach) = (vm.maxphyaddr(), &host.settings.reach);
     let (bits, why) = match reach {
         Ok(reach) if *reach < width => (*reach, "KVM's tables reach no further"),
-        Ok(_) => (width, "the CPU has no more"),
         // Four levels are always there.
         Err(why) if width > 48 => (48, why.as_str()),
-        Err(_) => (width, "the CPU has no more"),
+        _ => (width, "the CPU has no more"),
     };
     let gpa = match edge.place(pages * PAGE, bits) {
         Ok(gpa) => gpa,

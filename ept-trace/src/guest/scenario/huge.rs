@@ -200,7 +200,9 @@ fn hugetlb(host: &Host<'_>, mut random: SplitMix64, page_bits: u32) -> Result<()
     let arena = machine.add_part(BASE, memory, shown)?;
     let count = host.amount(128).min(shown / PAGE);
     let used: Vec<_> = random.shuffled(shown / PAGE).into_iter().take(as_usize(count)).collect();
-    used.iter().for_each(|page| arena.put_mark(&machine.vm, *page));
+    for page in &used {
+        arena.put_mark(&machine.vm, *page);
+    }
     let read = |page: &u64| Step::read(arena.page(*page), arena.mark(*page));
     machine.run(|_| used.iter().map(read).collect())?;
     let steps = |id| {

@@ -3,7 +3,7 @@
 //! KVM keeps such addresses as SPTEs that misconfigure EPT on purpose. A memslot that comes or goes
 //! makes those of before worthless.
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
 use super::machine::{Arena, BASE, Machine};
 use super::step::{PAGE, Step, Target, Writer, mark};
@@ -60,7 +60,7 @@ fn hole(host: &Host<'_>, mut random: SplitMix64) -> Result<()> {
     machine.add_arena(2 * BASE, beside()?)?;
     exits(&mut machine, 1)?;
     // A memslot just there, and gone again.
-    machine.vm.set_slot(filled.slot).with_context(|| filled.slot.to_string())?;
+    machine.vm.set_slot(filled.slot)?;
     machine.run(|id| {
         let read = |page| Step::read(filled.page(page), filled.mark(page));
         let write = |page| {
@@ -70,7 +70,7 @@ fn hole(host: &Host<'_>, mut random: SplitMix64) -> Result<()> {
         (0..pages).flat_map(|page| [read(page), write(page)]).collect()
     })?;
     let gone = Slot { size: 0, ..filled.slot };
-    machine.vm.set_slot(gone).with_context(|| gone.to_string())?;
+    machine.vm.set_slot(gone)?;
     exits(&mut machine, 3)?;
 
     for page in 0..pages {

@@ -82,12 +82,7 @@ pub(super) fn store() -> u64 {
 
 /// Code that returns this word: `mov rcx, word; jmp r8`, in two words of memory.
 fn executable(word: u64) -> [u64; 2] {
-    let mut code = [0x90; 16];
-    code[..2].copy_from_slice(&[0x48, 0xb9]);
-    code[2..10].copy_from_slice(&word.to_le_bytes());
-    code[10..13].copy_from_slice(&[0x41, 0xff, 0xe0]);
-    let code = u128::from_le_bytes(code);
-    [code as u64, (code >> 64) as u64]
+    [0xb948 | word << 16, word >> 48 | 0xe0ff41 << 16]
 }
 
 /// Puts [code](executable) at an offset of the memory.
@@ -112,8 +107,9 @@ mod tests {
 
     #[test]
     fn executable_code_holds_its_word() {
-        let [first, second] = executable(0x1122334455667788);
-        assert_eq!(first, 0x334455667788_b948);
-        assert_eq!(second, 0x909090_e0ff41_1122);
+        // SDM Vol. 2, MOV r64, imm64 and JMP r/m64.
+        let code = [0x48, 0xb9, 1, 2, 3, 4, 5, 6, 7, 8, 0x41, 0xff, 0xe0, 0, 0, 0];
+        let words = executable(0x0807060504030201).map(u64::to_le_bytes);
+        assert_eq!(words.concat(), code);
     }
 }

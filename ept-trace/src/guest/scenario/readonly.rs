@@ -1,6 +1,6 @@
 //! Read-only memslots: reads succeed, writes exit to userspace and change nothing.
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use kvm_bindings::KVM_MEM_READONLY;
 use kvm_ioctls::Cap;
 
@@ -25,7 +25,7 @@ fn readonly(host: &Host<'_>, mut random: SplitMix64) -> Result<()> {
     let memory = machine.vm.hold(Memory::small_pages(size)?);
     let flags = KVM_MEM_READONLY;
     let slot = Slot { number: u32::try_from(memory)?, gpa: BASE, size, memory, flags };
-    machine.vm.set_slot(slot).with_context(|| slot.to_string())?;
+    machine.vm.set_slot(slot)?;
     machine.open_window(BASE, size)?;
     let arena = Arena { slot };
     (0..pages).for_each(|page| arena.put_mark(&machine.vm, page));
@@ -49,7 +49,7 @@ fn readonly(host: &Host<'_>, mut random: SplitMix64) -> Result<()> {
 
     // The same memory, deleted and made again so that it can be written.
     for slot in [Slot { size: 0, ..slot }, Slot { flags: 0, ..slot }] {
-        machine.vm.set_slot(slot).with_context(|| slot.to_string())?;
+        machine.vm.set_slot(slot)?;
     }
     machine.run(|id| {
         let write = |page| write(page, id, Target::Memory);

@@ -1,6 +1,6 @@
 //! Memslots: what KVM must refuse, and slots that move, go and come back under a running guest.
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use kvm_bindings::KVM_MEM_READONLY;
 
 use super::machine::{Arena, BASE, Machine};
@@ -8,7 +8,7 @@ use super::step::{PAGE, Step, Target, Writer, mark};
 use super::{Case, Host};
 use crate::guest::memory::Memory;
 use crate::guest::random::SplitMix64;
-use crate::guest::vm::{Slot, Vm};
+use crate::guest::vm::Slot;
 
 /// Where a slot moves to: beyond the 2 MiB of where it was, and not as far into its own.
 const ELSEWHERE: u64 = BASE + (16 << 20) + 5 * PAGE;
@@ -45,7 +45,7 @@ fn refused(host: &Host<'_>) -> Result<()> {
         ("made read-only", Slot { flags: KVM_MEM_READONLY, ..slot }, libc::EINVAL),
     ];
     for (what, slot, errno) in attempts {
-        match machine.vm.set_slot(slot) {
+        match machine.vm.try_slot(slot) {
             Ok(()) => bail!("{slot}: KVM takes what it should refuse: {what}"),
             Err(err) if err.errno() == errno => {}
             Err(err) => bail!("{slot}: {what} is refused with {err}, not errno {errno}"),
@@ -91,7 +91,7 @@ fn moved(host: &Host<'_>, mut random: SplitMix64) -> Result<()> {
     let mut is_home = true;
     machine.run_and(steps, |vm| {
         is_home = !is_home;
-        set(vm, if is_home { home.slot } else { away.slot })
+        vm.set_slot(if is_home { home.slot } else { away.slot })
     })?;
     (0..pages).try_for_each(|page| home.expect(&machine.vm, home.page(page), home.mark(page)))
 }
@@ -143,7 +143,7 @@ fn replaced(host: &Host<'_>, mut random: SplitMix64) -> Result<()> {
     };
     let mut next = states.iter().cycle().skip(1);
     machine.run_and(steps, |vm| {
-        set(vm, next.next().copied().flatten().map_or(gone, |arena| arena.slot))
+        vm.set_slot(next.next().copied().flatten().map_or(gone, |arena| arena.slot))
     })?;
 
     for page in 0..pages {
@@ -157,8 +157,4 @@ fn replaced(host: &Host<'_>, mut random: SplitMix64) -> Result<()> {
         }
     }
     Ok(())
-}
-
-fn set(vm: &Vm, slot: Slot) -> Result<()> {
-    vm.set_slot(slot).with_context(|| slot.to_string())
 }

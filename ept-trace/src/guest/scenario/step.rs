@@ -28,7 +28,7 @@ pub(super) fn mark(gpa: u64, writer: Writer) -> u64 {
         Writer::Answer => 3,
         Writer::Vcpu(id, round) => 4 + (id as u64 % 64) + u64::from(round % 60) * 64,
     };
-    mix(gpa & (1 << 52) - 1 | writer << 52)
+    mix(gpa & ((1 << 52) - 1) | writer << 52)
 }
 
 /// One access of a vCPU, with 8 bytes each.
