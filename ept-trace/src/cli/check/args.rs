@@ -36,13 +36,11 @@ pub(in crate::cli) struct Args {
     /// Repeat the random choices of this seed
     #[arg(long)]
     seed: Option<u64>,
-    #[command(flatten)]
-    guests: GuestArgs,
     /// Load the vendor module (again) meanwhile, as modprobe is configured to, so that
     /// `hardware_setup` is seen
     #[arg(long)]
     pub(super) reload: bool,
-    /// Seconds after which a guest that does not halt is given up
+    /// Seconds after which a guest that does not halt, or a scenario that does not end, is given up
     #[arg(long, value_name = "SECONDS", default_value_t = 120)]
     pub(super) patience: u64,
     /// Use tracepoints alone, even where functions can be hooked
@@ -53,6 +51,9 @@ pub(in crate::cli) struct Args {
     pub(super) output_file: Option<std::path::PathBuf>,
     #[command(flatten)]
     pub(super) output: OutputArgs,
+    // The last: its heading is in force for all that follows.
+    #[command(flatten)]
+    guests: GuestArgs,
 }
 
 /// Which guests make KVM decide: those of the scenario `decision`.

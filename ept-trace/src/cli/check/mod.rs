@@ -162,6 +162,7 @@ impl Check {
             let how = format!("not within {} s", patience.as_secs());
             self.outcome.ended(&guest, Ended::Otherwise(how));
             if !runner.interrupt().await || !goes_on {
+                self.outcome.drove();
                 return Ok(false);
             }
         }
