@@ -245,3 +245,42 @@ impl<'a> Machine<'a> {
         Ok(window.address + (gpa - window.gpa))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+
+    use kvm_ioctls::Kvm;
+
+    use super::*;
+    use crate::guest::scenario::Settings;
+
+    #[test]
+    fn a_page_in_the_place_of_another_is_noticed() {
+        let Ok(kvm) = Kvm::new() else {
+            eprintln!("skipped: no /dev/kvm");
+            return;
+        };
+        let settings = Settings { vcpus: 2, seed: 0, intensity: 1, reach: Ok(48) };
+        let host = Host { kvm: &kvm, settings: &settings, stop: &AtomicBool::new(false) };
+        let mut machine = Machine::new(&host).expect("a guest");
+        let memory = Memory::small_pages(3 * PAGE).expect("memory");
+        let arena = machine.add_arena(BASE, memory).expect("a slot");
+        (0..3).for_each(|page| arena.put_mark(&machine.vm, page));
+        let read = |page| Step::read(arena.page(page), arena.mark(page));
+        let code = |page| Step::Execute(arena.code(page), vec![arena.mark(page)]);
+        let all = |step: &dyn Fn(u64) -> Step| (0..3).map(step).collect::<Vec<_>>();
+        assert!(machine.run(|_| all(&read)).is_ok() && machine.run(|_| all(&code)).is_ok());
+
+        // As a table would have it that leads to page 1 for page 2.
+        arena.put(&machine.vm, 2, arena.mark(1));
+        for steps in [all(&read), all(&code)] {
+            let err = machine.run(|_| steps.clone()).expect_err("a wrong page");
+            let said = format!("{err:#}");
+            assert!(said.starts_with("vCPU 0: step 2: "), "{said}");
+            assert!(said.contains("is read at GPA 0x40002000") || said.contains("0x40002010"));
+        }
+        let seen = arena.expect(&machine.vm, arena.page(2), arena.mark(2));
+        assert!(seen.is_err_and(|err| err.to_string().contains("0x40002000")));
+    }
+}
