@@ -6,7 +6,7 @@ use std::io;
 use anyhow::{Context as _, Result, bail};
 
 use super::machine::{Arena, BASE, Machine};
-use super::step::{PAGE, Step, Writer, mark};
+use super::step::{PAGE, Step, Target, Writer, mark};
 use super::{Case, Host, Skip};
 use crate::guest::long_mode::LARGE_PAGE;
 use crate::guest::memory::Memory;
@@ -84,11 +84,12 @@ fn some(random: &mut SplitMix64, arena: Arena) -> Vec<u64> {
     order.iter().filter_map(|place| pages.get(usize::try_from(*place).ok()?).copied()).collect()
 }
 
-/// What a vCPU finds in its word: what it wrote, or zeros if the page was discarded since.
+/// What a vCPU finds in its word: what it wrote, or zeros if the page was discarded since. Where KVM
+/// emulates the write, it exits if the memory may not be written just then.
 fn own(arena: Arena, page: u64, id: usize) -> [Step; 2] {
     let gpa = arena.word(page, id);
     let value = mark(gpa, Writer::Vcpu(id, 0));
-    [Step::write(gpa, value), Step::Read(gpa, vec![value, 0])]
+    [Step::Write(gpa, value, Target::Either), Step::Read(gpa, vec![value, 0])]
 }
 
 /// The host discards single pages, and takes the right to write to others away for a while.
