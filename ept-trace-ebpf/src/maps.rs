@@ -78,9 +78,6 @@ static CONFIG: Config = Config {
         ioctl_ret: Field::ABSENT,
         page_gfn: Field::ABSENT,
         page_role: Field::ABSENT,
-        requested_gfn: Field::ABSENT,
-        requested_pfn: Field::ABSENT,
-        requested_level: Field::ABSENT,
     },
 };
 

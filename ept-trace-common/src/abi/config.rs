@@ -182,12 +182,6 @@ pub struct TracepointFields {
     pub page_gfn: Field,
     /// `kvm_mmu_get_page`: `role`.
     pub page_role: Field,
-    /// `kvm_mmu_spte_requested`: `gfn`.
-    pub requested_gfn: Field,
-    /// `kvm_mmu_spte_requested`: `pfn`.
-    pub requested_pfn: Field,
-    /// `kvm_mmu_spte_requested`: `level`.
-    pub requested_level: Field,
 }
 
 /// What is known of the modules that are loaded now: addresses, 0 where unknown, and what only
@@ -221,6 +215,25 @@ pub struct Variables {
     pub l1_efer: Field,
     /// In `struct pt_regs` where `vmx_load_mmu_pgd` writes EPT_POINTER: the EPTP.
     pub eptp: Field,
+    /// In the records of tracepoint `kvm_mmu_spte_requested`.
+    pub requested: RequestedFields,
+}
+
+/// Places in the records of tracepoint `kvm_mmu_spte_requested`, which comes with kvm.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RequestedFields {
+    /// `gfn`.
+    pub gfn: Field,
+    /// `pfn`.
+    pub pfn: Field,
+    /// `level`.
+    pub level: Field,
+}
+
+impl RequestedFields {
+    /// The tracepoint is not there.
+    pub const ABSENT: Self = Self { gfn: Field::ABSENT, pfn: Field::ABSENT, level: Field::ABSENT };
 }
 
 impl Variables {
@@ -238,5 +251,6 @@ impl Variables {
         l1_cr4: Field::ABSENT,
         l1_efer: Field::ABSENT,
         eptp: Field::ABSENT,
+        requested: RequestedFields::ABSENT,
     };
 }

@@ -6,7 +6,9 @@
 mod config;
 mod records;
 
-pub use config::{Config, Field, Fields, FileFields, RaceFields, TracepointFields, Variables};
+pub use config::{
+    Config, Field, Fields, FileFields, RaceFields, RequestedFields, TracepointFields, Variables,
+};
 pub use records::{
     ConfigureRecord, DecisionRecord, FaultLoopRecord, LEVELS, LoadRecord, MmuState, RootRecord,
     SetupRecord, ShadowRecord, Subject, VmRecord, WalkRecord, flag, handler, unread,
@@ -239,7 +241,7 @@ macro_rules! plain {
 plain! {
     Header = 24,
     Counters = 32,
-    Variables = 168,
+    Variables = 192,
     DecisionRecord = 192,
     ConfigureRecord = 56,
     SetupRecord = 24,
@@ -249,6 +251,6 @@ plain! {
     ShadowRecord = 136,
     Subject = 32,
     FaultLoopRecord = 96,
-    Config = 440,
+    Config = 416,
     WalkRecord = 248,
 }

@@ -163,9 +163,11 @@ impl AttachPlan {
         planned.map_or(Err(String::new()), |planned| planned.attach.as_ref().map_err(Clone::clone))
     }
 
-    /// Chooses no tracepoint, for this reason.
+    /// Chooses no tracepoint whose fields are constants of the programs, for this reason.
     pub fn refuse_tracepoints(&mut self, why: &str) {
-        for planned in &mut self.hooks {
+        // Where its fields are is told as soon as kvm is there.
+        let hooks = self.hooks.iter_mut().filter(|planned| planned.hook != Hook::SpteRequested);
+        for planned in hooks {
             if matches!(planned.attach, Ok(Attach::Tracepoint { .. })) {
                 planned.attach = Err(why.to_owned());
             }
@@ -333,12 +335,11 @@ fn tracepoint(
         return Err(first.clone());
     }
     let fields = super::layout::tracepoint_fields(tracefs);
+    let requested = super::layout::requested_fields(tracefs);
     let places: &[Field] = match hook {
         Hook::IoctlEnter => &[fields.ioctl_fd, fields.ioctl_cmd],
         Hook::IoctlExit => &[fields.ioctl_ret],
-        Hook::SpteRequested => {
-            &[fields.requested_gfn, fields.requested_pfn, fields.requested_level]
-        }
+        Hook::SpteRequested => &[requested.gfn, requested.pfn, requested.level],
         _ => &[fields.page_gfn, fields.page_role],
     };
     if places.contains(&Field::ABSENT) {

@@ -11,7 +11,7 @@ use kvm_ioctls::Kvm;
 use super::eptp_write::{EptpWrite, argument};
 use super::kallsyms::Symbol;
 use super::kcore::Kcore;
-use super::layout::tracepoint_fields;
+use super::layout::{requested_fields, tracepoint_fields};
 use super::msr::IA32_VMX_EPT_VPID_CAP;
 use super::{AttachPlan, Layout, Modules, Scope, Symbols, Tracefs, machine};
 use crate::model::{Behaviour, Fact, KernelFacts, KvmState, RetPf, Vendor};
@@ -82,7 +82,7 @@ impl Host {
     }
 
     /// What the kernel side has to know of the modules that are loaded now.
-    pub fn variables(&self) -> Variables {
+    pub fn variables(&self, tracefs: &Tracefs) -> Variables {
         let address = |module, name| self.symbols.address(module, name).unwrap_or(0);
         let mut variables = Variables {
             judged: judged(&self.facts.kvm),
@@ -95,6 +95,7 @@ impl Host {
             eptp12: self.eptp12_place().unwrap_or(Field::ABSENT),
             l1_cr4: self.npt_argument("cr4").unwrap_or(Field::ABSENT),
             l1_efer: self.npt_argument("efer").unwrap_or(Field::ABSENT),
+            requested: requested_fields(tracefs),
             eptp: self.eptp_write.as_ref().map_or(Field::ABSENT, |write| write.register),
             ..Variables::UNKNOWN
         };

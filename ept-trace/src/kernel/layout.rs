@@ -3,7 +3,9 @@
 use std::fs;
 
 use anyhow::{Context as _, Result};
-use ept_trace_common::abi::{Field, Fields, FileFields, RaceFields, TracepointFields};
+use ept_trace_common::abi::{
+    Field, Fields, FileFields, RaceFields, RequestedFields, TracepointFields,
+};
 
 use super::{Btf, BtfError, Tracefs};
 use crate::model::RetPf;
@@ -236,8 +238,12 @@ pub fn tracepoint_fields(tracefs: &Tracefs) -> TracepointFields {
         ioctl_ret: place("syscalls", "sys_exit_ioctl", "ret"),
         page_gfn: place("kvmmmu", "kvm_mmu_get_page", "gfn"),
         page_role: place("kvmmmu", "kvm_mmu_get_page", "role"),
-        requested_gfn: place("kvmmmu", "kvm_mmu_spte_requested", "gfn"),
-        requested_pfn: place("kvmmmu", "kvm_mmu_spte_requested", "pfn"),
-        requested_level: place("kvmmmu", "kvm_mmu_spte_requested", "level"),
     }
+}
+
+/// The same, of the tracepoint that comes with kvm.
+pub fn requested_fields(tracefs: &Tracefs) -> RequestedFields {
+    let place =
+        |field| tracefs.field("kvmmmu", "kvm_mmu_spte_requested", field).unwrap_or(Field::ABSENT);
+    RequestedFields { gfn: place("gfn"), pfn: place("pfn"), level: place("level") }
 }

@@ -87,7 +87,7 @@ impl Session {
         let config = host.config(&tracefs, options.filter);
         let ring_bytes = options.ring_bytes.unwrap_or(RING_BYTES);
         let mut object = Object::open(&config, ring_bytes, options.object.as_deref())?;
-        object.set_variables(host.variables())?;
+        object.set_variables(host.variables(&tracefs))?;
         object.forward_logs();
 
         let makes_kprobes =
@@ -258,7 +258,7 @@ impl Session {
                 events.push(now(self.plan.event()));
             }
             // Last: which register has the EPTP goes with the place that it is read at.
-            self.object.set_variables(self.host.variables())?;
+            self.object.set_variables(self.host.variables(&self.tracefs))?;
             if !self.loading.is_unchanged() {
                 self.object.set_variables(Variables::UNKNOWN)?;
             }
