@@ -22,6 +22,8 @@ static CONFIG: Config = Config {
     struct_page_size: ABSENT,
     one_walk_in: 0,
     memslot_size: ABSENT,
+    history: 0,
+    reserved: 0,
     fields: Fields {
         kvm: Field::ABSENT,
         vcpu_id: Field::ABSENT,
@@ -79,6 +81,15 @@ static CONFIG: Config = Config {
         requested_gfn: Field::ABSENT,
         requested_pfn: Field::ABSENT,
         requested_level: Field::ABSENT,
+        changed_as_id: Field::ABSENT,
+        changed_gfn: Field::ABSENT,
+        changed_level: Field::ABSENT,
+        changed_old: Field::ABSENT,
+        changed_new: Field::ABSENT,
+        set_gfn: Field::ABSENT,
+        set_level: Field::ABSENT,
+        set_spte: Field::ABSENT,
+        set_place: Field::ABSENT,
     },
 };
 
@@ -192,6 +203,32 @@ pub static SCRATCH_WALK: PerCpuArray<WalkRecord> = PerCpuArray::with_max_entries
 /// Userspace may set another size.
 #[map]
 pub static WALKS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
+
+/// The changes of entries, which come in bursts. Userspace may set another size.
+#[map]
+pub static HISTORY: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
+
+/// The last change of an entry that a thread was seen to make, by `pid_tgid`.
+#[map]
+pub static CHANGES: LruHashMap<u64, Change> = LruHashMap::with_max_entries(4096, 0);
+
+/// See [`CHANGES`].
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Change {
+    /// Address of `struct kvm`.
+    pub vm: u64,
+    pub gfn: u64,
+    /// The entry as it was, until the change was told.
+    pub old: u64,
+    /// The entry as it is, once it was.
+    pub new: u64,
+}
+
+/// VMs of the process that is asked for, by their addresses. Others change their entries as well:
+/// whoever reclaims memory does.
+#[map]
+pub static WANTED_VMS: LruHashMap<u64, u32> = LruHashMap::with_max_entries(4096, 0);
 
 /// The last fault of a vCPU, by its address.
 #[map]

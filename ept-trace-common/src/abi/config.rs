@@ -45,6 +45,10 @@ pub struct Config {
     pub one_walk_in: u32,
     /// Size of `struct kvm_memory_slot`, in bytes, where the memslots are an array (before 5.17).
     pub memslot_size: u32,
+    /// 1: changes of entries are captured.
+    pub history: u32,
+    /// Explicit padding.
+    pub reserved: u32,
     /// Members of `kvm_vcpu` and `kvm`.
     pub fields: Fields,
     /// The way from a file descriptor to a vCPU.
@@ -188,6 +192,24 @@ pub struct TracepointFields {
     pub requested_pfn: Field,
     /// `kvm_mmu_spte_requested`: `level`.
     pub requested_level: Field,
+    /// `kvm_tdp_mmu_spte_changed`: `as_id`.
+    pub changed_as_id: Field,
+    /// `kvm_tdp_mmu_spte_changed`: `gfn`.
+    pub changed_gfn: Field,
+    /// `kvm_tdp_mmu_spte_changed`: `level`.
+    pub changed_level: Field,
+    /// `kvm_tdp_mmu_spte_changed`: `old_spte`.
+    pub changed_old: Field,
+    /// `kvm_tdp_mmu_spte_changed`: `new_spte`.
+    pub changed_new: Field,
+    /// `kvm_mmu_set_spte`: `gfn`.
+    pub set_gfn: Field,
+    /// `kvm_mmu_set_spte`: `level`.
+    pub set_level: Field,
+    /// `kvm_mmu_set_spte`: `spte`.
+    pub set_spte: Field,
+    /// `kvm_mmu_set_spte`: `sptep`.
+    pub set_place: Field,
 }
 
 /// What is known of the modules that are loaded now: addresses, 0 where unknown, and what only

@@ -40,6 +40,8 @@ pub struct Filter {
     pub drop_right: bool,
     /// All but one of so many walks; 0: all of them.
     pub one_walk_in: u32,
+    /// Changes of entries are not left out.
+    pub history: bool,
 }
 
 impl Host {
@@ -75,6 +77,8 @@ impl Host {
             struct_page_size: self.layout.struct_page_size.unwrap_or(ABSENT),
             one_walk_in: filter.one_walk_in,
             memslot_size: self.layout.memslot_size.unwrap_or(ABSENT),
+            history: u32::from(filter.history),
+            reserved: 0,
             fields: self.layout.fields,
             files: self.layout.files,
             tracepoints: tracepoint_fields(tracefs),

@@ -239,5 +239,14 @@ pub fn tracepoint_fields(tracefs: &Tracefs) -> TracepointFields {
         requested_gfn: place("kvmmmu", "kvm_mmu_spte_requested", "gfn"),
         requested_pfn: place("kvmmmu", "kvm_mmu_spte_requested", "pfn"),
         requested_level: place("kvmmmu", "kvm_mmu_spte_requested", "level"),
+        changed_as_id: place("kvmmmu", "kvm_tdp_mmu_spte_changed", "as_id"),
+        changed_gfn: place("kvmmmu", "kvm_tdp_mmu_spte_changed", "gfn"),
+        changed_level: place("kvmmmu", "kvm_tdp_mmu_spte_changed", "level"),
+        changed_old: place("kvmmmu", "kvm_tdp_mmu_spte_changed", "old_spte"),
+        changed_new: place("kvmmmu", "kvm_tdp_mmu_spte_changed", "new_spte"),
+        set_gfn: place("kvmmmu", "kvm_mmu_set_spte", "gfn"),
+        set_level: place("kvmmmu", "kvm_mmu_set_spte", "level"),
+        set_spte: place("kvmmmu", "kvm_mmu_set_spte", "spte"),
+        set_place: place("kvmmmu", "kvm_mmu_set_spte", "sptep"),
     }
 }

@@ -47,6 +47,9 @@ pub(in crate::cli) struct Args {
     /// Seconds after which a guest that does not halt is given up
     #[arg(long, value_name = "SECONDS", default_value_t = 120)]
     pub(super) patience: u64,
+    /// Also capture each change of an entry, and judge it against those before
+    #[arg(long)]
+    pub(super) history: bool,
     /// Use tracepoints alone, even where functions can be hooked
     #[arg(long)]
     pub(super) tracepoints: bool,
