@@ -40,10 +40,9 @@ pub(super) fn run(args: &Args) -> Result<Exit> {
         Ok(()) => Tracefs::open().map_err(|err| anyhow!(CannotRun(format!("{err:#}")))),
         Err(why) => Err(anyhow!(why)),
     };
-    let plan = tracefs
-        .as_ref()
-        .ok()
-        .map(|tracefs| host.plan(tracefs, Scope { kprobes: !args.tracepoints, walks: true, history: false }));
+    let plan = tracefs.as_ref().ok().map(|tracefs| {
+        host.plan(tracefs, Scope { kprobes: !args.tracepoints, walks: true, history: false })
+    });
     let (hooks, not_seen) = match plan.as_ref().map(AttachPlan::event) {
         Some(EventKind::Hooks { hooks, not_seen }) => (hooks, not_seen),
         _ => Default::default(),

@@ -386,9 +386,7 @@ fn tracepoint(
             fields.changed_old,
             fields.changed_new,
         ],
-        Hook::SpteSet => {
-            &[fields.set_gfn, fields.set_level, fields.set_spte, fields.set_place]
-        }
+        Hook::SpteSet => &[fields.set_gfn, fields.set_level, fields.set_spte, fields.set_place],
         _ => &[fields.page_gfn, fields.page_role],
     };
     if places.contains(&Field::ABSENT) {

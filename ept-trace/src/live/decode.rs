@@ -5,7 +5,8 @@ use std::collections::{HashMap, HashSet};
 use ept_trace_common::abi::{
     ABSENT, ConfigureRecord, DecisionRecord, FaultLoopRecord, Field, Fields, Header, Hook,
     Inputs as RawInputs, LEVELS, LoadRecord, MmuState as RawMmuState, Plain, RootRecord,
-    SetupRecord, ShadowRecord, SpteRecord, Variable, VmRecord, WalkRecord, flag, handler, kind, unread,
+    SetupRecord, ShadowRecord, SpteRecord, Variable, VmRecord, WalkRecord, flag, handler, kind,
+    unread,
 };
 
 use crate::kernel::{Layout, hook_name};

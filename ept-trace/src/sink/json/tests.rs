@@ -45,7 +45,7 @@ const WHOLE: &str = r#"{"type":"hook","hook":"kvm_init_mmu","attached":true,"how
 {"type":"fault_loop","time_ns":1000015000,"vm":1,"pid":4242,"vcpu":3,"gpa":"0x1000000000000","error_code":"0x6","answer":4,"count":256,"for_ns":1000000,"root_level":4,"verdict":"ok","rules":{}}
 {"type":"vm_gone","time_ns":1000016000,"vm":1}
 {"type":"walk","time_ns":1000017000,"vm":1,"pid":4242,"vcpu":3,"gpa":"0x3000","error_code":"0x2","nested":false,"root_hpa":"0x5000","root_level":4,"entries":["0x6907","0x8000000000000000"],"answer":5,"result":1,"requested":{"gfn":3,"pfn":74565,"level":1},"outcome":"not_present","races":["notifier"],"verdict":"ok","rules":{},"observed_by":"the hook"}
-{"type":"summary","decisions":3,"walks":1,"mismatches":1,"undetermined":3,"advisories":0,"lost":7,"gaps":1,"hooks":[{"hook":"kvm_init_mmu","fired":10,"delivered":2,"filtered":1,"dropped":4,"missed":3}]}
+{"type":"summary","decisions":3,"walks":1,"spte_changes":0,"mismatches":1,"undetermined":3,"advisories":0,"lost":7,"gaps":1,"hooks":[{"hook":"kvm_init_mmu","fired":10,"delivered":2,"filtered":1,"dropped":4,"missed":3}]}
 "#;
 
 #[test]
