@@ -208,9 +208,10 @@ pub static WALKS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
 #[map]
 pub static HISTORY: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
 
-/// The last change of an entry that a thread was seen to make, by `pid_tgid`.
+/// Changes that threads are about to tell, by `pid_tgid` and the entry before. A change of a table
+/// has those of its entries inside it, and is told before them, or after (7.2).
 #[map]
-pub static CHANGES: LruHashMap<u64, Change> = LruHashMap::with_max_entries(4096, 0);
+pub static CHANGES: LruHashMap<[u64; 2], Change> = LruHashMap::with_max_entries(16384, 0);
 
 /// See [`CHANGES`].
 #[repr(C)]
@@ -219,11 +220,11 @@ pub struct Change {
     /// Address of `struct kvm`.
     pub vm: u64,
     pub gfn: u64,
-    /// The entry as it was, until the change was told.
-    pub old: u64,
-    /// The entry as it is, once it was.
-    pub new: u64,
 }
+
+/// The gfn and the new entry of the last change that a thread has told, by `pid_tgid`.
+#[map]
+pub static TOLD: LruHashMap<u64, [u64; 2]> = LruHashMap::with_max_entries(4096, 0);
 
 /// VMs of the process that is asked for, by their addresses. Others change their entries as well:
 /// whoever reclaims memory does.

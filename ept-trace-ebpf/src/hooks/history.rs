@@ -12,15 +12,13 @@ use aya_ebpf::programs::{ProbeContext, TracePointContext};
 use ept_trace_common::abi::{Hook, SpteRecord, VmRecord, kind};
 
 use crate::maps::{
-    CHANGES, Change, HISTORY, IN_FAULT, Outcome, URGENT, WANTED_VMS, config, count, emit, header,
-    wanted,
+    CHANGES, Change, HISTORY, IN_FAULT, Outcome, TOLD, URGENT, WANTED_VMS, config, count, emit,
+    header, wanted,
 };
 use crate::read;
 
 /// Bits 51:12 of an entry.
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
-/// No entry is like this.
-const TOLD: u64 = u64::MAX;
 
 /// Entry of `kvm_arch_init_vm(kvm, ...)`: from here on everything of this VM is seen.
 #[kprobe]
@@ -56,8 +54,7 @@ fn remember(ctx: &ProbeContext) -> Outcome {
     let (Some(vm), Some(gfn), Some(old)) = (ctx.arg(0), ctx.arg(2), ctx.arg(3)) else {
         return Outcome::Dropped;
     };
-    let change = Change { vm, gfn, old, new: TOLD };
-    match CHANGES.insert(&bpf_get_current_pid_tgid(), &change, 0) {
+    match CHANGES.insert(&[bpf_get_current_pid_tgid(), old], &Change { vm, gfn }, 0) {
         Ok(()) => Outcome::Delivered,
         Err(_) => Outcome::Dropped,
     }
@@ -77,17 +74,18 @@ fn changed(record: u64) -> Option<Outcome> {
     let gfn = read::field(record, &places.changed_gfn)?;
     let old = read::field(record, &places.changed_old)?;
     let new = read::field(record, &places.changed_new)?;
+    let thread = bpf_get_current_pid_tgid();
     let mut vm = 0;
-    if let Some(change) = CHANGES.get_ptr_mut(&bpf_get_current_pid_tgid()) {
-        // SAFETY: only this thread writes its own key.
-        let change = unsafe { &mut *change };
-        // Else it is told without that function: marks of use are taken away so.
-        if change.gfn == gfn && change.old == old {
+    // SAFETY: copied at once; only this thread writes its own keys.
+    match unsafe { CHANGES.get(&[thread, old]) } {
+        Some(change) if change.gfn == gfn => {
             vm = change.vm;
-            change.old = TOLD;
-            change.new = new;
+            let _ = CHANGES.remove(&[thread, old]);
         }
+        // It is told without that function: marks of use are taken away so.
+        _ => {}
     }
+    let _ = TOLD.insert(&thread, &[gfn, new], 0);
     if !is_wanted(vm) {
         return Some(Outcome::Filtered);
     }
@@ -120,9 +118,9 @@ fn set(record: u64) -> Option<Outcome> {
     let thread = bpf_get_current_pid_tgid();
     // The TDP MMU has told it already, with more.
     // SAFETY: read at once; only this thread writes its own key.
-    if let Some(last) = unsafe { CHANGES.get(&thread) }
-        && last.gfn == gfn
-        && (last.new ^ new) & ADDRESS == 0
+    if let Some([told_gfn, told]) = unsafe { TOLD.get(&thread) }
+        && *told_gfn == gfn
+        && (told ^ new) & ADDRESS == 0
     {
         return Some(Outcome::Filtered);
     }
