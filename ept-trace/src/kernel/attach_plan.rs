@@ -173,6 +173,12 @@ impl AttachPlan {
         }
         if let Err(why) = self.attach_of(Hook::SpteChanged) {
             self.lost.push(format!("changes of entries of the TDP MMU are not seen: {why}"));
+            for planned in &mut self.hooks {
+                if is_of_changes(planned.hook) && planned.attach.is_ok() {
+                    let what = hook_name(Hook::SpteChanged);
+                    planned.attach = Err(format!("useless without {what}"));
+                }
+            }
             return;
         }
         let inner = self.attach_of(Hook::ChangedSpteInner).err();
@@ -248,14 +254,12 @@ fn is_of_walks(hook: Hook) -> bool {
 
 /// Whether a hook serves the history of entries alone.
 fn is_of_history(hook: Hook) -> bool {
-    matches!(
-        hook,
-        Hook::InitVm
-            | Hook::ChangedSpte
-            | Hook::ChangedSpteInner
-            | Hook::SpteChanged
-            | Hook::SpteSet
-    )
+    is_of_changes(hook) || matches!(hook, Hook::SpteChanged | Hook::SpteSet)
+}
+
+/// Whether a hook tells whose entry it is that changes, and since when that VM is there.
+fn is_of_changes(hook: Hook) -> bool {
+    matches!(hook, Hook::InitVm | Hook::ChangedSpte | Hook::ChangedSpteInner)
 }
 
 /// Whether a hook is not attached because nobody asked for it.
