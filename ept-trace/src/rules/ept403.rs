@@ -41,7 +41,7 @@ fn judge(event: &Event, known: &Known) -> Option<Judgement> {
     let pat = if *known.vendor() == Vendor::Svm { PAT } else { 0 };
     let address = entry & ADDRESS & !known.encryption_mask() & !pat;
     let frames = 1_u64 << (9 * (change.level - 1));
-    let is_aligned = |frame: u64| frame % frames == 0;
+    let is_aligned = |frame: u64| frame.is_multiple_of(frames);
     if is_aligned(change.gfn) && is_aligned(address >> 12) {
         return Some(RULE.says(Verdict::Ok, "the large page is aligned", vec![]));
     }

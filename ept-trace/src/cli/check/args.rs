@@ -16,6 +16,7 @@ const MAXPHYADDRS: [u8; 8] = [32, 36, 39, 40, 46, 48, 49, 52];
 const NESTED_MAXPHYADDRS: [u8; 2] = [40, 52];
 
 /// The arguments.
+#[expect(clippy::struct_excessive_bools, reason = "flags of the command line")]
 #[derive(clap::Args)]
 pub(in crate::cli) struct Args {
     /// Scenarios to run, see --list; default: all, or `decision` alone with an option that is about
