@@ -1,8 +1,10 @@
 //! The maps, the constants handed down, and the counting of every call.
 
-use aya_ebpf::bindings::bpf_pidns_info;
+use aya_ebpf::bindings::{BPF_F_MMAPABLE, bpf_pidns_info};
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
-use aya_ebpf::helpers::generated::{bpf_get_ns_current_pid_tgid, bpf_ktime_get_ns};
+use aya_ebpf::helpers::generated::{
+    bpf_get_ns_current_pid_tgid, bpf_get_smp_processor_id, bpf_ktime_get_ns,
+};
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, LruHashMap, PerCpuArray, RingBuf};
 use ept_trace_common::abi::{
@@ -105,10 +107,14 @@ pub fn config() -> &'static Config {
 #[map]
 pub static VARIABLES: Array<Variables> = Array::with_max_entries(1, 0);
 
-/// What became of each call, by hook.
+/// What became of each call, by CPU and then by hook. Userspace maps it: while bpf() looks into a
+/// map, the kernel runs no program on that CPU, and calls would be missed for being counted. It sets
+/// the size as well, by the number of CPUs.
 #[map]
-pub static COUNTERS: PerCpuArray<Counters> =
-    PerCpuArray::with_max_entries(Hook::ALL.len() as u32, 0);
+pub static COUNTERS: Array<Counters> = Array::with_max_entries(HOOKS, BPF_F_MMAPABLE);
+
+/// How many hooks there are.
+const HOOKS: u32 = Hook::ALL.len() as u32;
 
 /// The events. Userspace may set another size.
 #[map]
@@ -335,8 +341,10 @@ pub enum Look {
 /// Counts one call of a hook.
 #[inline(always)]
 pub fn count(hook: Hook, outcome: &Outcome) {
-    if let Some(counters) = COUNTERS.get_ptr_mut(hook as u32) {
-        // SAFETY: a per-CPU element; the program cannot be preempted by itself.
+    // SAFETY: a helper without arguments.
+    let cpu = unsafe { bpf_get_smp_processor_id() };
+    if let Some(counters) = COUNTERS.get_ptr_mut(cpu * HOOKS + hook as u32) {
+        // SAFETY: an element of this CPU; the kernel runs one tracing program on a CPU at a time.
         let counters = unsafe { &mut *counters };
         counters.fired += 1;
         match outcome {

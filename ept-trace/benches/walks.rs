@@ -3,6 +3,12 @@
 //! `cargo xtask bench` runs it. What counts are the ratios, of the fastest of several turns in which
 //! both take their part: the machine is not quiet.
 
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    reason = "small numbers, and only measured with"
+)]
+
 use std::hint::black_box;
 use std::thread;
 use std::time::Instant;

@@ -43,12 +43,11 @@ impl MmioEntries {
             kvm.map_or_else(Fact::default, |kvm| pick(kvm).clone())
         };
         // Since 6.10 each VM has a value of its own.
-        let value = match walk.mmio_value {
-            Some(value) => value,
-            None => {
-                let fact = fact(|kvm| &kvm.shadow_mmio_value);
-                fact.value().ok_or_else(|| format!("shadow_mmio_value: {}", fact.origin()))?
-            }
+        let value = if let Some(value) = walk.mmio_value {
+            value
+        } else {
+            let fact = fact(|kvm| &kvm.shadow_mmio_value);
+            fact.value().ok_or_else(|| format!("shadow_mmio_value: {}", fact.origin()))?
         };
         if value == 0 {
             return Ok(None);
@@ -57,7 +56,7 @@ impl MmioEntries {
             // An entry that KVM takes for present is none, whatever else it has.
             Fact::Known { value: mask, .. } => mask | MMU_PRESENT,
             // Before 5.12 there was no mask: MMIO was a kind of its own.
-            Fact::Unknown { .. } if value & SPECIAL == SPECIAL => value | SPECIAL | RIGHTS,
+            Fact::Unknown { .. } if value & SPECIAL == SPECIAL => value | SPECIAL,
             Fact::Unknown { why } => return Err(format!("shadow_mmio_mask: {why}")),
         };
         Ok(Some(Self { mask, value }))

@@ -48,15 +48,12 @@ fn judge(event: &Event, known: &Known) -> Option<Judgement> {
     let mut evidence = evidence(walk, translated);
     evidence.push(Evidence::new("answer", answer, "kvm_tdp_page_fault"));
     let excuse = race(walk).or_else(|| excuse(walk, what, translated.last(), known));
-    Some(match excuse {
-        Some(why) => {
-            let message = format!("GPA {gpa:#x}: {answer}, and {what}, which may be right: {why}");
-            RULE.says(Verdict::Undetermined, message, evidence)
-        }
-        None => {
-            let message = format!("GPA {gpa:#x}: {answer}, and the access faults again: {what}");
-            RULE.says(Verdict::Mismatch, message, evidence)
-        }
+    Some(if let Some(why) = excuse {
+        let message = format!("GPA {gpa:#x}: {answer}, and {what}, which may be right: {why}");
+        RULE.says(Verdict::Undetermined, message, evidence)
+    } else {
+        let message = format!("GPA {gpa:#x}: {answer}, and the access faults again: {what}");
+        RULE.says(Verdict::Mismatch, message, evidence)
     })
 }
 

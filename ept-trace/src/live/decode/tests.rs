@@ -439,7 +439,7 @@ fn what_is_no_record_is_none() {
         strange.header.kind = kind;
         assert!(decoder.decode(&bytes(&strange), &fields()).is_none(), "kind {kind}");
     }
-    for hook in [Hook::ALL.len() as u32, u32::MAX] {
+    for hook in [u32::try_from(Hook::ALL.len()).unwrap(), u32::MAX] {
         strange = full();
         strange.header.hook = hook;
         assert!(decoder.decode(&bytes(&strange), &fields()).is_none(), "hook {hook}");
