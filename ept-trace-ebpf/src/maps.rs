@@ -24,6 +24,8 @@ static CONFIG: Config = Config {
     struct_page_size: ABSENT,
     one_walk_in: 0,
     memslot_size: ABSENT,
+    history: 0,
+    reserved: 0,
     fields: Fields {
         kvm: Field::ABSENT,
         vcpu_id: Field::ABSENT,
@@ -195,6 +197,33 @@ pub static SCRATCH_WALK: PerCpuArray<WalkRecord> = PerCpuArray::with_max_entries
 /// Userspace may set another size.
 #[map]
 pub static WALKS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
+
+/// The changes of entries, which come in bursts. Userspace may set another size.
+#[map]
+pub static HISTORY: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
+
+/// Changes that threads are about to tell, by `pid_tgid` and the entry before. A change of a table
+/// has those of its entries inside it, and is told before them, or after (7.2).
+#[map]
+pub static CHANGES: LruHashMap<[u64; 2], Change> = LruHashMap::with_max_entries(16384, 0);
+
+/// See [`CHANGES`].
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Change {
+    /// Address of `struct kvm`.
+    pub vm: u64,
+    pub gfn: u64,
+}
+
+/// The gfn and the new entry of the last change that a thread has told, by `pid_tgid`.
+#[map]
+pub static TOLD: LruHashMap<u64, [u64; 2]> = LruHashMap::with_max_entries(4096, 0);
+
+/// VMs of the process that is asked for, by their addresses. Others change their entries as well:
+/// whoever reclaims memory does.
+#[map]
+pub static WANTED_VMS: LruHashMap<u64, u32> = LruHashMap::with_max_entries(4096, 0);
 
 /// The last fault of a vCPU, by its address.
 #[map]

@@ -10,7 +10,7 @@ use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_probe_read_kernel};
 use aya_ebpf::macros::{kretprobe, tracepoint};
 use aya_ebpf::programs::{RetProbeContext, TracePointContext};
 use ept_trace_common::abi::{
-    Hook, LEVELS, RequestedFields, Variable, Variables, WalkRecord, flag, kind, unread,
+    Hook, KvmTracepoints, LEVELS, Variable, Variables, WalkRecord, flag, kind, unread,
 };
 
 use crate::maps::{
@@ -31,13 +31,13 @@ const ACCESSED_DIRTY: u64 = 3 << 8 | 3 << 5;
 #[tracepoint]
 pub fn kvm_mmu_spte_requested(ctx: TracePointContext) -> u32 {
     let record = ctx.as_ptr() as u64;
-    let places = VARIABLES.get(0).map_or(RequestedFields::ABSENT, |variables| variables.requested);
+    let places = VARIABLES.get(0).map_or(KvmTracepoints::ABSENT, |all| all.tracepoints);
     let outcome = match IN_FAULT.get_ptr_mut(&bpf_get_current_pid_tgid()) {
         None => Outcome::Filtered,
         Some(fault) => match (
-            read::field(record, &places.gfn),
-            read::field(record, &places.pfn),
-            read::field(record, &places.level),
+            read::field(record, &places.requested_gfn),
+            read::field(record, &places.requested_pfn),
+            read::field(record, &places.requested_level),
         ) {
             (Some(gfn), Some(pfn), Some(level)) => {
                 // SAFETY: only this thread writes its own key.

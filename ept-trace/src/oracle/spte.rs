@@ -12,6 +12,8 @@ const RIGHTS: u64 = 7;
 const SPECIAL: u64 = 3 << 52;
 /// 5.13 and later: the entry is one that KVM takes for present.
 const MMU_PRESENT: u64 = 1 << 11;
+/// Of a leaf above level 1.
+const PAGE_SIZE: u64 = 1 << 7;
 /// Bits 51:12.
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 /// 6.10 and later: empty entries have it, and so suppress #VE.
@@ -66,6 +68,27 @@ impl MmioEntries {
     }
 }
 
+/// Where a present entry leads, as KVMs with the bit for present have it (5.13 and later). What it
+/// allows is no part of it: the hardware marks use, and KVM takes rights away to see use, and gives
+/// them back, without telling.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mapping {
+    /// The physical address.
+    pub address: u64,
+    /// It is that of a table.
+    pub is_table: bool,
+}
+
+impl Mapping {
+    /// Where the entry of a table of this level leads, if it is present for KVM. Entries for MMIO
+    /// and frozen ones are not.
+    pub fn of(entry: u64, level: u8) -> Option<Self> {
+        let is_table = level > 1 && entry & PAGE_SIZE == 0;
+        let is_present = entry & MMU_PRESENT != 0;
+        is_present.then_some(Self { address: entry & ADDRESS, is_table })
+    }
+}
+
 /// An entry that the hardware takes for not present.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Absent {
@@ -95,6 +118,22 @@ impl Absent {
 mod tests {
     use super::*;
     use crate::model::{Behaviour, EventKind, Hardware, KernelFacts, KvmState, Vendor};
+
+    #[test]
+    fn what_is_present_leads_somewhere() {
+        // As 6.12 and 7.2 made them in the lab, of NPT.
+        let table = Mapping { address: 0x534_6000, is_table: true };
+        assert_eq!(Mapping::of(0x534_6827, 2), Some(table));
+        let page = Mapping { address: 0x450_b000, is_table: false };
+        assert_eq!(Mapping::of(0x450_be67, 1), Some(page));
+        let large = Mapping { address: 0x4000_0000, is_table: false };
+        assert_eq!(Mapping::of(0x4000_0000 | 0xee7, 3), Some(large));
+        // Access-tracked, then frozen, empty, MMIO.
+        assert_eq!(Mapping::of(0x0140_0000_0450_be60, 1), Some(page));
+        for absent in [1 << 63 | 0x5a0, 1 << 63 | 0x1a0, 1 << 63, 0, 0x7e00_0000_fee0_0006] {
+            assert_eq!(Mapping::of(absent, 1), None, "{absent:#x}");
+        }
+    }
 
     #[test]
     fn entries_that_lead_nowhere() {

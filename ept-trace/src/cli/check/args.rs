@@ -16,6 +16,7 @@ const MAXPHYADDRS: [u8; 8] = [32, 36, 39, 40, 46, 48, 49, 52];
 const NESTED_MAXPHYADDRS: [u8; 2] = [40, 52];
 
 /// The arguments.
+#[expect(clippy::struct_excessive_bools, reason = "flags of the command line")]
 #[derive(clap::Args)]
 pub(in crate::cli) struct Args {
     /// Scenarios to run, see --list; default: all, or `decision` alone with an option that is about
@@ -43,6 +44,9 @@ pub(in crate::cli) struct Args {
     /// Seconds after which a guest that does not halt, or a scenario that does not end, is given up
     #[arg(long, value_name = "SECONDS", default_value_t = 120)]
     pub(super) patience: u64,
+    /// Also capture each change of an entry, and judge it against those before
+    #[arg(long)]
+    pub(super) history: bool,
     /// Use tracepoints alone, even where functions can be hooked
     #[arg(long)]
     pub(super) tracepoints: bool,

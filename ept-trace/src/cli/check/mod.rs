@@ -58,7 +58,12 @@ async fn check(args: Args) -> Result<Exit> {
         None
     };
     let session = Session::start(Options {
-        filter: Filter { tgid: Some(std::process::id()), one_walk_in: 1, ..Filter::default() },
+        filter: Filter {
+            tgid: Some(std::process::id()),
+            one_walk_in: 1,
+            history: args.history,
+            ..Filter::default()
+        },
         no_kprobes: args.tracepoints,
         ..Options::default()
     })?;
