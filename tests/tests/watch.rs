@@ -133,3 +133,22 @@ fn what_is_right_is_dropped_in_the_kernel_and_counted() {
     assert_eq!((&loads["delivered"], &loads["dropped"]), (&0.into(), &0.into()), "{loads}");
     assert_eq!(loads["fired"], loads["filtered"]);
 }
+
+#[test]
+fn walks_that_are_right_are_dropped_in_the_kernel_and_counted() {
+    let script = "
+        ept-trace watch -j --mismatches -- \
+            ept-trace check --quiet --scenario memory,mmio > /out/watch.jsonl
+    ";
+    let run = lab("mismatches-walks", SVM, script);
+    assert_eq!(run.code, Some(0), "{}", run.output);
+    let lines = watched(&run);
+    nothing_wrong(&lines);
+    assert_eq!(of_type(&lines, "walk").len(), 0, "what is ok is not shown");
+    let counts = counts_of(&lines, "kvm_mmu_page_fault return");
+    let count = |name: &str| counts[name].as_u64().expect("a count");
+    // MMIO is left to userspace.
+    assert!(count("delivered") >= 50, "{counts}");
+    assert!(count("filtered") >= 200, "{counts}");
+    assert_eq!(count("fired"), count("delivered") + count("filtered"));
+}

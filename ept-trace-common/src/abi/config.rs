@@ -207,6 +207,8 @@ pub struct Variables {
     pub page_offset_base: u64,
     /// Bits of an entry that encrypt and do not address: `sme_me_mask`.
     pub encryption_mask: u64,
+    /// Address bits of an entry that the host does not have; all of them where that is not known.
+    pub beyond_host: u64,
     /// In `struct kvm_mmu_page`: `role`.
     pub page_role: Field,
     /// In `struct vcpu_vmx`, which begins with the vCPU: `nested.msrs.ept_caps`.
@@ -280,6 +282,7 @@ impl Variables {
         vmemmap_base: 0,
         page_offset_base: 0,
         encryption_mask: 0,
+        beyond_host: u64::MAX,
         page_role: Field::ABSENT,
         ept_caps: Field::ABSENT,
         eptp12: Field::ABSENT,

@@ -258,7 +258,7 @@ macro_rules! plain {
 plain! {
     Header = 24,
     Counters = 32,
-    Variables = 264,
+    Variables = 272,
     DecisionRecord = 192,
     ConfigureRecord = 56,
     SetupRecord = 24,

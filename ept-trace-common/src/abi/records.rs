@@ -61,7 +61,7 @@ pub mod flag {
     pub const RACED_ENTRIES: u32 = 1 << 12;
     /// The MMU has another root than when the fault began, or none.
     pub const RACED_ROOT: u32 = 1 << 13;
-    /// Not every walk is reported.
+    /// Not every walk is reported: of some that are not, what they resolved to is not known.
     pub const SAMPLED: u32 = 1 << 14;
 }
 

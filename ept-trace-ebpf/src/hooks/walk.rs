@@ -22,6 +22,8 @@ use crate::{page, read, slots, vcpu};
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 /// Of an entry that leads nowhere, KVM has these three clear: R, W and X, or P, W and U.
 const RIGHTS: u64 = 7;
+/// NPT: not to execute.
+const NX: u64 = 1 << 63;
 /// Of a leaf above level 1.
 const PAGE_SIZE: u64 = 1 << 7;
 /// Accessed and dirty, which the CPU sets at any time: of EPT and of NPT.
@@ -105,7 +107,7 @@ fn report(fault: &Fault, result: u32) -> Outcome {
     record.answer = fault.answer;
     record.result = result;
     record.flags = fault.flags;
-    if config().one_walk_in != 1 {
+    if config().one_walk_in != 1 || config().drop_right != 0 {
         record.flags |= flag::SAMPLED;
     }
     record.root_hpa = vcpu::member(missing, fault.mmu, &fields.root_hpa, unread::ROOT_HPA);
@@ -135,7 +137,10 @@ fn report(fault: &Fault, result: u32) -> Outcome {
     }
     read_entries(record, variables);
     look_for_races(record, fault);
-    emit(&WALKS, record)
+    let is_right = config().drop_right != 0
+        && is_plainly_right(record, variables)
+        && vcpu::are_as_judged(&record.inputs);
+    if is_right { Outcome::Filtered } else { emit(&WALKS, record) }
 }
 
 /// Reads the entries from the root down, and whether they stay as they are.
@@ -199,6 +204,54 @@ fn read_entry(table: u64, gpa: u64, level: u32) -> Option<u64> {
     let index = gpa >> ((3 + 9 * level) & 63) & 0x1ff;
     // SAFETY: bpf_probe_read_kernel accepts any address, and fails where there is no memory.
     unsafe { bpf_probe_read_kernel((table + index * 8) as *const u64) }.ok()
+}
+
+/// Whether the walk leads to the frame and level that the fault was resolved to, by ordinary entries
+/// that allow everything.
+#[inline(always)]
+fn is_plainly_right(record: &WalkRecord, variables: &Variables) -> bool {
+    const RACED: u32 = flag::RACED_NOTIFIER
+        | flag::RACED_SLOTS
+        | flag::RACED_ENTRIES
+        | flag::RACED_ROOT
+        | flag::DUMMY_ROOT;
+    const UNREAD: u32 = unread::ENTRIES | unread::NOTIFIER | unread::SLOTS | unread::PAGE_ROLE;
+    let is_ept = record.inputs.value[Variable::EnableEpt as usize] != 0;
+    // Of tables what is neither rights, accessed, nor the software's; of pages the memory type.
+    let (table_clear, page_clear, page_set) =
+        if is_ept { (0xf8, 1 << 3, 6 << 3) } else { (0x98 | NX, 0x18 | NX, 0) };
+    if record.flags & RACED != 0
+        || record.flags & flag::REQUESTED == 0
+        || record.of.unread & UNREAD != 0
+        || record.count + record.requested_level != record.level + 1
+    {
+        return false;
+    }
+    let mut frame = 0;
+    for number in 0..LEVELS {
+        if number >= record.count as usize {
+            break;
+        }
+        let (entry, level) = (record.entries[number], record.level - number as u32);
+        let is_last = number + 1 == record.count as usize;
+        let (clear, set) = if is_last { (page_clear, page_set) } else { (table_clear, 0) };
+        let is_large = is_last && level > 1;
+        if entry & (clear | variables.beyond_host) != 0
+            || entry & set != set
+            || entry & RIGHTS != RIGHTS
+            || (level > 1 && (entry & PAGE_SIZE != 0) != is_large)
+            || (level == 1 && !is_ept && entry & PAGE_SIZE != 0)
+            || record.roles[number] & 0xf != level
+        {
+            return false;
+        }
+        let within = (1 << ((3 + 9 * level) & 63)) - 1;
+        frame = (entry & ADDRESS & !within | record.gpa & within) >> 12;
+        if is_large && entry & within & ADDRESS != 0 {
+            return false;
+        }
+    }
+    frame == record.requested_pfn
 }
 
 /// Whether others were at the tables since the fault began.

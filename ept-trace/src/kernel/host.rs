@@ -94,6 +94,7 @@ impl Host {
             vmemmap_base: address("", "vmemmap_base"),
             page_offset_base: address("", "page_offset_base"),
             encryption_mask: self.facts.kvm.encryption_mask.value().unwrap_or(0),
+            beyond_host: self.beyond_host(),
             page_role: self.layout.modules.page_role,
             ept_caps: self.layout.modules.ept_caps,
             eptp12: self.eptp12_place().unwrap_or(Field::ABSENT),
@@ -108,6 +109,14 @@ impl Host {
             variables.address[variable as usize] = address(module, name);
         }
         variables
+    }
+
+    /// Bits 51:12 from MAXPHYADDR of the host on, less those that encrypt.
+    fn beyond_host(&self) -> u64 {
+        let encrypt = self.facts.kvm.encryption_mask.value().unwrap_or(0);
+        let width = self.facts.hardware.maxphyaddr.value();
+        let above = width.map_or(u64::MAX, |bits| u64::MAX.checked_shl(bits.into()).unwrap_or(0));
+        above & 0x000f_ffff_ffff_f000 & !encrypt
     }
 
     /// Where EPTP12 is at the entry of `kvm_init_shadow_ept_mmu`, in `struct pt_regs`.
