@@ -1,0 +1,221 @@
+//! What the oracle says of a case: the guest's accesses one after the other, each walked.
+
+use ept_trace::ept::{
+    Access, Controls, Cpu, Ept, EptCapability, GuestLeaf, InvalidPointer, Kind, Npt, NptCpu,
+    Outcome, Stage, Trail, Translation, Walk,
+};
+use ept_trace::model::Gpa;
+use walker::protocol::{DATA, Machine, OWN};
+
+use super::case::{A, Case, D, MBE, NX, OWN_GPA, P, RIP, RW, US};
+use super::memory::Memory;
+
+/// How the guest ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// VM entry refuses the EPTP.
+    Refused(InvalidPointer),
+    /// It halts, with this in RAX.
+    Halted(u64),
+    /// Its own paging faults, at this linear address.
+    PageFault(u64),
+    /// EPT or NPT does not let this access through.
+    Stopped {
+        /// The access.
+        access: Access,
+        /// The GPA.
+        gpa: u64,
+        /// What comes of it.
+        walk: Walk,
+    },
+}
+
+/// What should come of a case.
+#[derive(Debug, Clone)]
+pub struct Expected {
+    /// How the guest ends.
+    pub end: End,
+    /// What is in memory then.
+    pub memory: Memory,
+}
+
+/// What EPT and NPT have in common.
+enum Tables {
+    Ept(Ept),
+    Npt(Npt),
+}
+
+impl Tables {
+    fn walk(&self, memory: &Memory, gpa: u64, access: &Access) -> Walk {
+        match self {
+            Self::Ept(ept) => ept.walk(memory, Gpa(gpa), access),
+            Self::Npt(npt) => npt.walk(memory, Gpa(gpa), access),
+        }
+    }
+
+    /// The accessed and the dirty flag of an entry.
+    fn flags(&self) -> (u64, u64) {
+        match self {
+            Self::Ept(_) => (1 << 8, 1 << 9),
+            Self::Npt(_) => (1 << 5, 1 << 6),
+        }
+    }
+}
+
+/// What the oracle says; `None` if the case leads out of the memory that there is, or the guest to
+/// what is no program of ours.
+pub fn expect(case: &Case, machine: &Machine) -> Option<Expected> {
+    let mut memory = Memory::new(case.words.iter().copied());
+    let tables = if machine.vmx == 0 {
+        Tables::Npt(Npt::new(case.pointer, &npt_cpu(case, machine)))
+    } else {
+        match Ept::new(case.pointer, &ept_cpu(case, machine)) {
+            Ok(ept) => Tables::Ept(ept),
+            Err(wrong) => return Some(Expected { end: End::Refused(wrong), memory }),
+        }
+    };
+    let mut guest = Guest { case, machine, tables, memory: &mut memory };
+    let end = match guest.run() {
+        Ok(rax) => End::Halted(rax),
+        Err(Stop::End(end)) => end,
+        Err(Stop::Unknown) => return None,
+    };
+    Some(Expected { end, memory })
+}
+
+fn npt_cpu(case: &Case, machine: &Machine) -> NptCpu {
+    NptCpu {
+        maxphyaddr: machine.maxphyaddr as u8,
+        nxe: case.control != 0,
+        la57: machine.levels == 5,
+        smep: false,
+        gbpages: machine.gbpages != 0,
+        gmet: false,
+    }
+}
+
+fn ept_cpu(case: &Case, machine: &Machine) -> Cpu {
+    Cpu {
+        capability: EptCapability(machine.capability),
+        maxphyaddr: machine.maxphyaddr as u8,
+        tme_keyid_bits: 0,
+        controls: Controls { mbe: case.control & MBE != 0, ..Controls::default() },
+    }
+}
+
+/// What ends it.
+enum Stop {
+    End(End),
+    Unknown,
+}
+
+/// The guest on its way.
+struct Guest<'a> {
+    case: &'a Case,
+    machine: &'a Machine,
+    tables: Tables,
+    memory: &'a mut Memory,
+}
+
+/// The address in an entry of the guest's tables.
+const ADDRESS: u64 = 0xf_ffff_ffff_f000;
+
+impl Guest<'_> {
+    /// Fetches its instruction, and does what that says.
+    fn run(&mut self) -> Result<u64, Stop> {
+        self.translate(RIP, Kind::Fetch)?;
+        let case = self.case;
+        let at = self.translate(case.linear, case.kind)?;
+        // Elsewhere nothing is known to be there, or to be put back.
+        let known = DATA.contains(&at) || OWN.contains(&at);
+        let known = |value: Option<u64>| value.filter(|_| known).ok_or(Stop::Unknown);
+        let old = known(self.memory.load(at))?;
+        match case.kind {
+            Kind::Read => Ok(old),
+            Kind::Write => {
+                known(self.memory.store(at, case.rax).map(|()| case.rax))
+            }
+            Kind::ReadModifyWrite => {
+                known(self.memory.store(at, old.wrapping_add(case.rax)).map(|()| case.rax))
+            }
+            // `mov eax, imm32; hlt`
+            Kind::Fetch if old & 0xff == 0xb8 && old >> 40 & 0xff == 0xf4 => {
+                Ok(old >> 8 & 0xffff_ffff)
+            }
+            Kind::Fetch => Err(Stop::Unknown),
+        }
+    }
+
+    /// A linear address to where its bytes are.
+    fn translate(&mut self, linear: u64, kind: Kind) -> Result<u64, Stop> {
+        let fault = || Stop::End(End::PageFault(linear));
+        let is_write = matches!(kind, Kind::Write | Kind::ReadModifyWrite);
+        let nxe = self.machine.vmx != 0 || self.case.control != 0;
+        let above = ADDRESS & u64::MAX << self.machine.maxphyaddr;
+        let reserved = above | if nxe { 0 } else { NX };
+        let mut access = Access { kind, ..Access::default() };
+        let (mut all, mut any) = (u64::MAX, 0);
+        let mut gpa = OWN_GPA;
+        for level in (1..=4).rev() {
+            gpa |= (linear >> (12 + 9 * (level - 1)) & 511) * 8;
+            let read = Access { stage: Stage::GuestTableRead, ..access };
+            let at = self.access(gpa, &read)?;
+            let entry = self.memory.word(at).ok_or(Stop::Unknown)?;
+            if entry & P == 0 || entry & reserved != 0 {
+                return Err(fault());
+            }
+            (all, any) = (all & entry, any | entry);
+            let leaf = level == 1;
+            if leaf {
+                if is_write && all & RW == 0 || kind == Kind::Fetch && any & NX != 0 {
+                    return Err(fault());
+                }
+                access.user = all & US != 0;
+            }
+            let flags = if leaf && is_write { A | D } else { A };
+            if entry & flags != flags {
+                let update = Access { stage: Stage::GuestTableUpdate, ..access };
+                self.access(gpa, &update)?;
+                self.memory.set_word(at, entry | flags).ok_or(Stop::Unknown)?;
+            }
+            gpa = entry & ADDRESS;
+        }
+        access.guest_leaf = Some(GuestLeaf {
+            user: all & US != 0,
+            writable: all & RW != 0,
+            nx: any & NX != 0,
+        });
+        self.access(gpa | linear & 0xfff, &access)
+    }
+
+    /// One access to a GPA: where it leads.
+    fn access(&mut self, gpa: u64, access: &Access) -> Result<u64, Stop> {
+        let walk = self.tables.walk(self.memory, gpa, access);
+        match walk.outcome {
+            Outcome::Translation(translation) => {
+                self.set_flags(&walk.trail, &translation)?;
+                Ok(translation.hpa.0)
+            }
+            Outcome::NotInDump { .. } | Outcome::GpaNotRepresentable => Err(Stop::Unknown),
+            _ => Err(Stop::End(End::Stopped { access: *access, gpa, walk })),
+        }
+    }
+
+    fn set_flags(&mut self, trail: &Trail, translation: &Translation) -> Result<(), Stop> {
+        let (accessed, dirty) = self.tables.flags();
+        for step in trail.iter() {
+            let at = step.table.0 | u64::from(step.index) << 3;
+            let mut flags = 0;
+            if translation.sets_accessed(step.level) {
+                flags |= accessed;
+            }
+            if translation.dirty && step.level == translation.level {
+                flags |= dirty;
+            }
+            if flags != 0 {
+                self.memory.set_word(at, step.entry | flags).ok_or(Stop::Unknown)?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,61 @@
+//! The machine's memory as a case leaves it to the guest.
+
+use std::collections::BTreeMap;
+
+use ept_trace::ept::PhysRead;
+use ept_trace::model::Hpa;
+use walker::protocol::{DATA, OWN, TABLES, mark};
+
+/// What the program puts there, and what the case writes over it.
+#[derive(Debug, Clone, Default)]
+pub struct Memory(BTreeMap<u64, u64>);
+
+impl Memory {
+    /// With these words written, each at a multiple of 8.
+    pub fn new(words: impl IntoIterator<Item = (u64, u64)>) -> Self {
+        Self(words.into_iter().collect())
+    }
+
+    /// The word at a multiple of 8; `None` outside of the cases' memory.
+    pub fn word(&self, at: u64) -> Option<u64> {
+        let untouched = || {
+            if DATA.contains(&at) {
+                Some(mark(at))
+            } else {
+                (TABLES.contains(&at) || OWN.contains(&at)).then_some(0)
+            }
+        };
+        self.0.get(&at).copied().or_else(untouched)
+    }
+
+    /// Writes a word that the case has, for all others are not put back; `None` if it has not.
+    pub fn set_word(&mut self, at: u64, value: u64) -> Option<()> {
+        *self.0.get_mut(&at)? = value;
+        Some(())
+    }
+
+    /// Eight bytes at any address.
+    pub fn load(&self, at: u64) -> Option<u64> {
+        let (word, bit) = (at & !7, at % 8 * 8);
+        let low = self.word(word)? >> bit;
+        Some(if bit == 0 { low } else { low | self.word(word + 8)? << (64 - bit) })
+    }
+
+    /// Writes eight bytes.
+    pub fn store(&mut self, at: u64, value: u64) -> Option<()> {
+        let (word, bit) = (at & !7, at % 8 * 8);
+        let kept = (1 << bit) - 1;
+        self.set_word(word, self.word(word)? & kept | value << bit)?;
+        if bit != 0 {
+            let next = self.word(word + 8)? & !kept;
+            self.set_word(word + 8, next | value >> (64 - bit))?;
+        }
+        Some(())
+    }
+}
+
+impl PhysRead for Memory {
+    fn read_u64(&self, at: Hpa) -> Option<u64> {
+        self.word(at.0)
+    }
+}
