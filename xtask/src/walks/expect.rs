@@ -150,9 +150,7 @@ impl Guest<'_> {
     fn translate(&mut self, linear: u64, kind: Kind) -> Result<u64, Stop> {
         let fault = || Stop::End(End::PageFault(linear));
         let is_write = matches!(kind, Kind::Write | Kind::ReadModifyWrite);
-        let nxe = self.machine.vmx != 0 || self.case.control != 0;
-        let above = ADDRESS & u64::MAX << self.machine.maxphyaddr;
-        let reserved = above | if nxe { 0 } else { NX };
+        let reserved = ADDRESS & u64::MAX << self.machine.maxphyaddr;
         let mut access = Access { kind, ..Access::default() };
         let (mut all, mut any) = (u64::MAX, 0);
         let mut gpa = OWN_GPA;

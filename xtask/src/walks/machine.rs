@@ -4,7 +4,7 @@ use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use walker::protocol::{Answer, FAILURE, MAGIC, Machine};
 
 use crate::lab::Cpu;
@@ -75,6 +75,9 @@ pub fn run(setup: &Setup, boot: &Boot<'_>, cases: &[u8]) -> Result<(Machine, Vec
 fn parse(bytes: &[u8]) -> Result<Option<(Machine, Vec<Answered>)>> {
     let (words, rest) = bytes.as_chunks();
     let words: Vec<u64> = words.iter().map(|word| u64::from_le_bytes(*word)).collect();
+    if words.first().is_some_and(|word| ![MAGIC, FAILURE].contains(word)) {
+        bail!("what comes is not from the program: {:#x}", words[0]);
+    }
     // A failure is told behind whole answers.
     if let Some(at) = words.iter().rposition(|word| *word == FAILURE) {
         thread::sleep(POLL);
@@ -85,7 +88,7 @@ fn parse(bytes: &[u8]) -> Result<Option<(Machine, Vec<Answered>)>> {
         return Ok(None);
     }
     let mut words = Words(&words);
-    ensure!(words.next()? == MAGIC, "what came is not from the program");
+    let [_magic] = words.take()?;
     let machine = Machine::from_words(words.take()?);
     let mut answers = Vec::new();
     while words.0 != [MAGIC] {
@@ -104,9 +107,5 @@ impl Words<'_> {
         let (words, rest) = self.0.split_first_chunk().context("an answer is cut short")?;
         self.0 = rest;
         Ok(*words)
-    }
-
-    fn next(&mut self) -> Result<u64> {
-        self.take().map(|[word]| word)
     }
 }

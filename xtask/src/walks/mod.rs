@@ -69,6 +69,11 @@ pub fn main(args: &Args) -> Result<ExitCode> {
             let short: Vec<String> = d.iter().map(|d| match d { compare::Difference::Qualification(a, b) => format!("Q {a:x}^{:x}", a ^ b), compare::Difference::Gpa(a, b) => format!("G ^{:x}", a ^ b), compare::Difference::Rax(..) => "rax".to_owned(), compare::Difference::Reason(a, b) => format!("R {a:x} {b:x}"), compare::Difference::Word(_, a, b) => format!("W ^{:x}", a ^ b)}).collect();
             let k = kinds.entry(if d.is_empty() { format!("= {end}") } else { format!("! {end} {}", short.join(", ")) }).or_insert((0, c.0.number));
             k.0 += 1;
+            if std::env::var("ONLY").is_ok_and(|v| v.split(',').any(|v| v == c.0.number.to_string())) {
+                println!("#### {} {end}\n{:x?}\n{:x?}", c.0.number, c.0, a);
+                for x in &d { println!("   {x}"); }
+                if let expect::End::Stopped { walk, .. } = &c.1.end { println!("{:x?}", walk.trail.iter().collect::<Vec<_>>()); }
+            }
         }
         for (k, (n, first)) in kinds { println!("{n:6} {first:6} {k}"); }
     }

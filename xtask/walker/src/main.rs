@@ -29,15 +29,16 @@ mod bare {
         unsafe {
             let [address, size] = header.add(RAMDISK).cast::<[u32; 2]>().read_unaligned();
             let cases: *const u8 = core::ptr::with_exposed_provenance(address as usize);
-            walker::run(core::slice::from_raw_parts(cases, size as usize), &mut Serial);
+            walker::run(core::slice::from_raw_parts(cases, size as usize), &mut Serial::new());
         }
     }
 
     #[panic_handler]
     fn panic(info: &PanicInfo<'_>) -> ! {
-        Serial.words(&[FAILURE]);
+        let mut serial = Serial::new();
+        serial.words(&[FAILURE]);
         // It cannot fail.
-        let _ = writeln!(Serial, "{info}");
+        let _ = writeln!(serial, "{info}");
         loop {
             // SAFETY: ends the program.
             unsafe { core::arch::asm!("hlt", options(nomem, nostack)) };
