@@ -6,7 +6,7 @@ use ept_trace::ept::Outcome;
 use walker::protocol::{ENTRY_FAILED, HALTED};
 
 use super::case::Case;
-use super::expect::{End, Expected};
+use super::expect::{End, Expected, address};
 use super::machine::Answered;
 
 /// "VM entry with invalid control field(s)": SDM Vol. 3C, "VM Instruction Error Numbers".
@@ -55,10 +55,9 @@ pub fn differences(case: &Case, expected: &Expected, answered: &Answered) -> Vec
     for (number, &(at, written)) in (0..).zip(&case.words) {
         let now = answered.changed.iter().find(|(changed, _)| *changed == number);
         let got = now.map_or(written, |&(_, now)| now);
-        let Some(word) = expected.memory.word(at) else { continue };
-        if got & !unspecified(case, &expected.end, at) != word & !unspecified(case, &expected.end, at) {
-            found.push(Difference::Word(at, word, got));
-        }
+        let specified = !unspecified(case, &expected.end, at);
+        let word = expected.memory.word(at).filter(|word| (got ^ word) & specified != 0);
+        found.extend(word.map(|word| Difference::Word(at, word, got)));
     }
     found
 }
@@ -67,8 +66,7 @@ pub fn differences(case: &Case, expected: &Expected, answered: &Answered) -> Vec
 /// end. Neither SDM nor APM says, and CPUs are said to differ.
 fn unspecified(case: &Case, end: &End, at: u64) -> u64 {
     let End::Stopped { walk, .. } = end else { return 0 };
-    let mut way = walk.trail.iter().map(|step| step.table.0 | u64::from(step.index) << 3);
-    match way.any(|entry| entry == at) {
+    match walk.trail.iter().any(|step| address(step) == at) {
         true if case.is_npt => 1 << 5,
         true => 1 << 8,
         false => 0,

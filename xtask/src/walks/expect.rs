@@ -1,14 +1,17 @@
 //! What the oracle says of a case: the guest's accesses one after the other, each walked.
 
+use std::collections::BTreeMap;
+
 use ept_trace::ept::{
     Access, Controls, Cpu, Ept, EptCapability, GuestLeaf, InvalidPointer, Kind, Npt, NptCpu,
-    Outcome, Stage, Trail, Translation, Walk,
+    NestedFault, Outcome, PhysRead, Stage, Step, Trail, Translation, Violation, Walk,
 };
-use ept_trace::model::Gpa;
+use ept_trace::model::{Gpa, Hpa};
 use walker::protocol::{DATA, Machine, OWN};
 
 use super::case::{A, Case, D, MBE, NX, OWN_GPA, P, RIP, RW, US};
 use super::memory::Memory;
+use super::quirk::Quirk;
 
 /// How the guest ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +49,7 @@ enum Tables {
 }
 
 impl Tables {
-    fn walk(&self, memory: &Memory, gpa: u64, access: &Access) -> Walk {
+    fn walk(&self, memory: &Seen<'_>, gpa: u64, access: &Access) -> Walk {
         match self {
             Self::Ept(ept) => ept.walk(memory, Gpa(gpa), access),
             Self::Npt(npt) => npt.walk(memory, Gpa(gpa), access),
@@ -62,9 +65,22 @@ impl Tables {
     }
 }
 
-/// What the oracle says; `None` if the case leads out of the memory that there is, or the guest to
+/// Memory as the CPU sees it.
+struct Seen<'a> {
+    memory: &'a Memory,
+    /// Bits of entries that it does not look at, by the entry's address.
+    unseen: &'a BTreeMap<u64, u64>,
+}
+
+impl PhysRead for Seen<'_> {
+    fn read_u64(&self, at: Hpa) -> Option<u64> {
+        Some(self.memory.word(at.0)? & !self.unseen.get(&at.0).copied().unwrap_or(0))
+    }
+}
+
+/// What the oracle says, but for these quirks; `None` if the case leads out of the memory that there is, or the guest to
 /// what is no program of ours.
-pub fn expect(case: &Case, machine: &Machine) -> Option<Expected> {
+pub fn expect(case: &Case, machine: &Machine, quirks: &[Quirk]) -> Option<Expected> {
     let mut memory = Memory::new(case.words.iter().copied());
     let tables = if machine.vmx == 0 {
         Tables::Npt(Npt::new(case.pointer, &npt_cpu(case, machine)))
@@ -74,7 +90,8 @@ pub fn expect(case: &Case, machine: &Machine) -> Option<Expected> {
             Err(wrong) => return Some(Expected { end: End::Refused(wrong), memory }),
         }
     };
-    let mut guest = Guest { case, machine, tables, memory: &mut memory };
+    let unseen = BTreeMap::new();
+    let mut guest = Guest { case, machine, quirks, tables, memory: &mut memory, unseen };
     let end = match guest.run() {
         Ok(rax) => End::Halted(rax),
         Err(Stop::End(end)) => end,
@@ -113,8 +130,10 @@ enum Stop {
 struct Guest<'a> {
     case: &'a Case,
     machine: &'a Machine,
+    quirks: &'a [Quirk],
     tables: Tables,
     memory: &'a mut Memory,
+    unseen: BTreeMap<u64, u64>,
 }
 
 /// The address in an entry of the guest's tables.
@@ -125,6 +144,9 @@ impl Guest<'_> {
     fn run(&mut self) -> Result<u64, Stop> {
         self.translate(RIP, Kind::Fetch)?;
         let case = self.case;
+        if case.kind == Kind::ReadModifyWrite && self.has(Quirk::ReadsBeforeWriting) {
+            self.translate(case.linear, Kind::Read)?;
+        }
         let at = self.translate(case.linear, case.kind)?;
         // Elsewhere nothing is known to be there, or to be put back.
         let known = DATA.contains(&at) || OWN.contains(&at);
@@ -188,7 +210,12 @@ impl Guest<'_> {
 
     /// One access to a GPA: where it leads.
     fn access(&mut self, gpa: u64, access: &Access) -> Result<u64, Stop> {
-        let walk = self.tables.walk(self.memory, gpa, access);
+        if access.stage == Stage::GuestTableUpdate && self.has(Quirk::FlagsSetUnasked) {
+            // Unused, for the word is the one just read.
+            return Ok(gpa);
+        }
+        let mut walk = self.walk(gpa, access);
+        self.misreport(access, &mut walk.outcome);
         match walk.outcome {
             Outcome::Translation(translation) => {
                 self.set_flags(&walk.trail, &translation)?;
@@ -199,10 +226,61 @@ impl Guest<'_> {
         }
     }
 
+    fn has(&self, quirk: Quirk) -> bool {
+        self.quirks.contains(&quirk)
+    }
+
+    /// Walks, past bits that the CPU does not look at.
+    fn walk(&mut self, gpa: u64, access: &Access) -> Walk {
+        loop {
+            let seen = Seen { memory: self.memory, unseen: &self.unseen };
+            let walk = self.tables.walk(&seen, gpa, access);
+            let Some(last) = walk.trail.last() else { return walk };
+            let bits = self.not_looked_at(last);
+            if bits == 0 {
+                return walk;
+            }
+            *self.unseen.entry(address(last)).or_default() |= bits;
+        }
+    }
+
+    fn not_looked_at(&self, step: &Step) -> u64 {
+        let is_large = (2..=3).contains(&step.level) && step.entry & 1 << 7 != 0;
+        if step.level >= 4 && self.has(Quirk::RootGlobalIgnored) {
+            step.entry & 1 << 8
+        } else if is_large && self.has(Quirk::LargeBit12Ignored) {
+            step.entry & 1 << 12
+        } else {
+            0
+        }
+    }
+
+    /// What the CPU tells otherwise than it is.
+    fn misreport(&self, access: &Access, outcome: &mut Outcome) {
+        match outcome {
+            Outcome::NestedFault(NestedFault { exitinfo1, .. })
+                if *exitinfo1 & 1 << 3 != 0 && self.has(Quirk::ReservedNotPresent) =>
+            {
+                *exitinfo1 &= !1;
+            }
+            Outcome::Violation(Violation { qualification, mask, .. }) => {
+                let is_table = access.stage == Stage::GuestTableRead;
+                if is_table && *qualification & 3 == 3 && self.has(Quirk::TableAccessNotRead) {
+                    *qualification &= !1;
+                }
+                let is_data = is_table || access.kind != Kind::Fetch;
+                if is_data && *mask & 1 << 6 != 0 && self.has(Quirk::UserExecuteMisplaced) {
+                    *qualification |= (*qualification & 1 << 6) << 7;
+                    *qualification &= !(1 << 6);
+                }
+            }
+            _ => {}
+        }
+    }
+
     fn set_flags(&mut self, trail: &Trail, translation: &Translation) -> Result<(), Stop> {
         let (accessed, dirty) = self.tables.flags();
         for step in trail.iter() {
-            let at = step.table.0 | u64::from(step.index) << 3;
             let mut flags = 0;
             if translation.sets_accessed(step.level) {
                 flags |= accessed;
@@ -211,9 +289,16 @@ impl Guest<'_> {
                 flags |= dirty;
             }
             if flags != 0 {
-                self.memory.set_word(at, step.entry | flags).ok_or(Stop::Unknown)?;
+                let at = address(step);
+                let entry = self.memory.word(at).ok_or(Stop::Unknown)?;
+                self.memory.set_word(at, entry | flags).ok_or(Stop::Unknown)?;
             }
         }
         Ok(())
     }
+}
+
+/// Where an entry of a walk is.
+pub fn address(step: &Step) -> u64 {
+    step.table.0 | u64::from(step.index) << 3
 }
