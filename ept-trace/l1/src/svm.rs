@@ -68,12 +68,7 @@ pub struct Svm {
 
 impl Svm {
     /// Sets it up to run L2 from its start.
-    pub fn new(
-        levels: u64,
-        root: u64,
-        start: Start,
-        frames: &mut Frames,
-    ) -> Result<Self, Outcome> {
+    pub fn new(levels: u64, root: u64, start: Start, frames: &mut Frames) -> Result<Self, Outcome> {
         if __cpuid(0x8000000a).edx & CPUID_NP == 0 {
             return Err(Outcome::NotOffered(Missing::NestedPaging));
         }

@@ -75,16 +75,24 @@ impl Case {
         };
         let control = match machine.vmx {
             0 => random.pick([0, 1, 1]),
-            _ => if random.one_in(4) { machine.secondary & MBE } else { 0 },
+            _ => {
+                if random.one_in(4) {
+                    machine.secondary & MBE
+                } else {
+                    0
+                }
+            }
         };
-        let leaf = if machine.gbpages == 0 {
-            random.pick([1, 1, 2])
-        } else {
-            random.pick([1, 1, 2, 3])
-        };
+        let leaf =
+            if machine.gbpages == 0 { random.pick([1, 1, 2]) } else { random.pick([1, 1, 2, 3]) };
         let is_table = random.one_in(4);
         let kind = random.pick([
-            Kind::Read, Kind::Read, Kind::Write, Kind::Write, Kind::Fetch, Kind::Fetch,
+            Kind::Read,
+            Kind::Read,
+            Kind::Write,
+            Kind::Write,
+            Kind::Fetch,
+            Kind::Fetch,
             Kind::ReadModifyWrite,
         ]);
         // Where the bytes are, and how many of them are the same in the GPA.
@@ -154,7 +162,18 @@ impl Case {
             }
         }
         let rax = random.next();
-        Self { number, is_npt: machine.vmx == 0, pointer, control, kind, linear, gpa, is_table, rax, words }
+        Self {
+            number,
+            is_npt: machine.vmx == 0,
+            pointer,
+            control,
+            kind,
+            linear,
+            gpa,
+            is_table,
+            rax,
+            words,
+        }
     }
 
     /// As the program takes it.
@@ -277,21 +296,23 @@ impl Tables {
             let [one, other] = [(); 2].map(|()| random.below(way.len() as u64) as usize);
             let (at, level) = way[one.max(other)];
             let Some(entry) = self.entries.get_mut(&at) else { continue };
-            match random.below(8) {
-                // Other rights.
-                0..3 if self.is_ept => {
+            match random.below(10) {
+                // Other rights; now and then such as there may not be.
+                0..5 if self.is_ept => {
                     *entry &= !0x407;
-                    *entry |= random.next() & 7 | random.maybe(1 << 10);
+                    *entry |= random.pick([0, 1, 1, 3, 3, 4, 4, 5, 5, 2, 6]);
+                    *entry |= random.maybe(1 << 10);
                 }
-                0..3 => *entry ^= random.pick([2, 4, 1 << 63, 6, 1, 7]),
+                0..5 => *entry ^= random.pick([2, 4, 1 << 63, 6, 1, 7]),
                 // Another memory type.
-                3 if self.is_ept => *entry ^= random.below(8) << 3,
-                // Bits that are no address bits of this memory.
-                3 | 4 => *entry ^= 1 << random.pick([40, 41, 45, 50, 51]),
+                5 if self.is_ept => *entry ^= random.below(8) << 3,
+                // Bits that are no address bits of this CPU.
+                6 => *entry ^= 1 << random.pick([40, 41, 45, 50, 51]),
                 // Address bits below a large page.
-                5 if level > 1 => *entry ^= 1 << (12 + random.below(shift(level) - 12)),
-                6 => *entry ^= 1 << 7,
-                _ => *entry ^= 1 << random.pick([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 52, 57, 58, 60, 61, 62, 63]),
+                7 if level > 1 => *entry ^= 1 << (12 + random.below(shift(level) - 12)),
+                8 => *entry ^= 1 << 7,
+                // Any that is no address bit.
+                _ => *entry ^= 1 << ((52 + random.below(24)) % 64),
             }
         }
     }

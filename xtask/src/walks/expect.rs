@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use ept_trace::ept::{
-    Access, Controls, Cpu, Ept, EptCapability, GuestLeaf, InvalidPointer, Kind, Npt, NptCpu,
-    NestedFault, Outcome, PhysRead, Stage, Step, Trail, Translation, Violation, Walk,
+    Access, Controls, Cpu, Ept, EptCapability, GuestLeaf, InvalidPointer, Kind, NestedFault, Npt,
+    NptCpu, Outcome, PhysRead, Stage, Step, Trail, Translation, Violation, Walk,
 };
 use ept_trace::model::{Gpa, Hpa};
 use walker::protocol::{DATA, Machine, OWN};
@@ -154,9 +154,7 @@ impl Guest<'_> {
         let old = known(self.memory.load(at))?;
         match case.kind {
             Kind::Read => Ok(old),
-            Kind::Write => {
-                known(self.memory.store(at, case.rax).map(|()| case.rax))
-            }
+            Kind::Write => known(self.memory.store(at, case.rax).map(|()| case.rax)),
             Kind::ReadModifyWrite => {
                 known(self.memory.store(at, old.wrapping_add(case.rax)).map(|()| case.rax))
             }
@@ -200,11 +198,8 @@ impl Guest<'_> {
             }
             gpa = entry & ADDRESS;
         }
-        access.guest_leaf = Some(GuestLeaf {
-            user: all & US != 0,
-            writable: all & RW != 0,
-            nx: any & NX != 0,
-        });
+        access.guest_leaf =
+            Some(GuestLeaf { user: all & US != 0, writable: all & RW != 0, nx: any & NX != 0 });
         self.access(gpa | linear & 0xfff, &access)
     }
 

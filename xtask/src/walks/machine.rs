@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use walker::protocol::{Answer, FAILURE, MAGIC, Machine};
 
+use crate::command;
 use crate::lab::Cpu;
 use crate::lab::console::Tail;
 use crate::lab::emulator::{self, CHANNEL, Emulator, INITRAMFS, LOG};
 use crate::setup::{Setup, bochs};
-use crate::command;
 
 /// How often the file that the emulator writes is looked at.
 const POLL: Duration = Duration::from_millis(20);

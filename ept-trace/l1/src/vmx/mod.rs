@@ -55,12 +55,7 @@ pub struct Vmx {
 
 impl Vmx {
     /// Sets it up to run L2 from its start.
-    pub fn new(
-        levels: u64,
-        root: u64,
-        start: Start,
-        frames: &mut Frames,
-    ) -> Result<Self, Outcome> {
+    pub fn new(levels: u64, root: u64, start: Start, frames: &mut Frames) -> Result<Self, Outcome> {
         let controls = Controls::new()?;
         let eptp = ept_pointer(root, levels)?;
         // SAFETY: CR4.VMXE changes no paging; IA32_FEATURE_CONTROL allows VMXON, as `check` has
