@@ -1,11 +1,10 @@
 //! A case: tables and an access, made by chance.
 
-use std::collections::BTreeMap;
-
 use ept_trace::ept::{EptCapability, Kind};
-use walker::protocol::{Case as Head, DATA, Machine, OWN, TABLES, mark};
+use walker::protocol::{Case as Head, DATA, INFORMATION, LOG, MBE, Machine, OWN, PML, VE, mark};
 
 use super::random::Random;
+use super::tables::Tables;
 
 /// Where the guest has what is its own, as a GPA: first its PML4, which CR3 leads to.
 pub const OWN_GPA: u64 = 0x20_0000;
@@ -34,9 +33,6 @@ pub const D: u64 = 1 << 6;
 /// Not executable.
 pub const NX: u64 = 1 << 63;
 
-/// SDM table 27-7: mode-based execute control for EPT.
-pub const MBE: u64 = 1 << 22;
-
 /// A case.
 #[derive(Debug, Clone)]
 pub struct Case {
@@ -46,46 +42,58 @@ pub struct Case {
     pub is_npt: bool,
     /// EPTP, or nCR3.
     pub pointer: u64,
-    /// What is switched on: [`MBE`], or with SVM EFER.NXE.
+    /// What is switched on: [`MBE`], [`VE`] and [`PML`], or with SVM EFER.NXE.
     pub control: u64,
+    /// The PML index, which counts with [`PML`] alone.
+    pub pml_index: u16,
     /// What the guest does at its linear address.
     pub kind: Kind,
     /// That address.
     pub linear: u64,
-    /// The GPA that is tried.
-    pub gpa: u64,
-    /// Whether that is where the guest has a page table, and not what it accesses.
-    pub is_table: bool,
     /// What it writes or adds.
     pub rax: u64,
     /// The words of memory.
     pub words: Vec<(u64, u64)>,
 }
 
+/// The page that is tried.
+struct Tried {
+    /// The GPA: of what the guest accesses, or of an entry of its page table.
+    gpa: u64,
+    /// Where that should lead.
+    target: u64,
+    /// The level of the entry that maps it.
+    leaf: u64,
+}
+
+impl Tried {
+    /// Where the bytes are says how many bits of the GPA are the same.
+    fn new(offset: u64, machine: &Machine, random: &mut Random) -> Self {
+        let largest = [1, 1, 2, 3];
+        let leaf = random.pick(largest).min(2 + machine.gbpages);
+        let page = DATA.start + random.below((DATA.end - DATA.start) >> 12) * 0x1000;
+        let target = page | offset;
+        let mask = (1 << (12 + 9 * (leaf - 1))) - 1;
+        let mut gpa = random.below(1 << machine.maxphyaddr) & !mask | target & mask;
+        // Not in the first GiB, which has the guest's own.
+        if gpa >> 30 == 0 {
+            gpa |= 1 << (30 + random.below(machine.maxphyaddr - 30));
+        }
+        Self { gpa, target, leaf }
+    }
+
+    /// The page that maps it.
+    fn page(&self) -> u64 {
+        self.target & !((1 << (12 + 9 * (self.leaf - 1))) - 1)
+    }
+}
+
 impl Case {
     /// The case with this number, for a machine.
     pub fn new(seed: u64, number: u64, machine: &Machine) -> Self {
         let random = &mut Random::new(seed, number);
-        let levels = if machine.vmx == 0 {
-            machine.levels
-        } else if machine.capability & EptCapability::WALK_5 != 0 {
-            random.pick([4, 5])
-        } else {
-            4
-        };
-        let control = match machine.vmx {
-            0 => random.pick([0, 1, 1]),
-            _ => {
-                if random.one_in(4) {
-                    machine.secondary & MBE
-                } else {
-                    0
-                }
-            }
-        };
-        let leaf =
-            if machine.gbpages == 0 { random.pick([1, 1, 2]) } else { random.pick([1, 1, 2, 3]) };
-        let is_table = random.one_in(4);
+        let is_npt = machine.vmx == 0;
+        let control = control(machine, random);
         let kind = random.pick([
             Kind::Read,
             Kind::Read,
@@ -95,85 +103,43 @@ impl Case {
             Kind::Fetch,
             Kind::ReadModifyWrite,
         ]);
-        // Where the bytes are, and how many of them are the same in the GPA.
-        let target = DATA.start + random.below((DATA.end - DATA.start) >> 12 << 12);
-        let offset = match kind {
-            _ if is_table => random.below(512) * 8,
-            Kind::Fetch => random.below(512) * 8,
-            _ => random.below(4089),
-        };
-        let target = target & !0xfff | offset;
-        let low = 12 + 9 * (leaf - 1);
-        let mask = (1_u64 << low) - 1;
-        let mut gpa = random.next() & 0xff_ffff_ffff & !mask | target & mask;
-        // Not in the first GiB, which has the guest's own.
-        if gpa >> 30 == 0 {
-            gpa |= 1 << 30 << random.below(10);
-        }
-        let mut tables = Tables::new(machine.vmx != 0, random);
+        let is_table = random.one_in(4);
+        let entry = random.below(512);
+        // Code is found at marks.
+        let offset = if kind == Kind::Fetch { entry * 8 } else { random.below(4089) };
+        let tried = Tried::new(if is_table { entry * 8 } else { offset }, machine, random);
+
+        let levels = levels(machine, random);
+        let mut tables = Tables::new(!is_npt, random);
         tables.map(OWN_GPA, OWN.start, 2, levels, random);
-        tables.map(gpa, target & !mask, leaf, levels, random);
-        tables.corrupt(gpa, levels, random);
-        let mut pointer = tables.root(levels);
-        if machine.vmx != 0 {
-            pointer |= (levels - 1) << 3 | random.pick([6, 6, 6, 0]) | random.maybe(1 << 6);
-            if random.one_in(16) {
-                pointer ^= 1 << random.below(64);
-            }
-            if random.one_in(40) {
-                pointer ^= random.below(64);
-            }
-        }
-        let mut words: Vec<(u64, u64)> = tables.entries.into_iter().collect();
-        let mut leaf = P | RW | A | D | random.maybe(US);
-        if random.one_in(16) {
-            leaf &= !RW;
-        }
-        if random.one_in(16) {
-            leaf |= NX;
-        }
-        let mut entry = gpa & !0xfff;
-        if random.one_in(64) {
-            // No address of this CPU.
-            entry |= 1 << (machine.maxphyaddr + random.below(52 - machine.maxphyaddr));
-        }
-        let own = |at| OWN_GPA + at | P | RW | US | A | D;
-        let mut put = |at: u64, value| words.push((OWN.start + at, value));
-        put(0, own(PDPT));
-        put(PDPT, own(PD));
-        put(PD + (RIP >> 21) * 8, own(PT));
-        put(PT, own(CODE));
-        put(CODE, code(kind));
+        tables.map(tried.gpa, tried.page(), tried.leaf, levels, random);
+        tables.corrupt(tried.gpa, levels, random);
+        let root = tables.root(levels);
+        let pointer = if is_npt { root } else { eptp(root, levels, random) };
+
+        let mut guest = Guest { words: tables.entries().into_iter().collect() };
+        guest.runs(kind);
         let (linear, data) = if is_table {
-            put(PD + (BY_TABLE >> 21) * 8, entry | P | RW | US | A);
-            if random.one_in(3) {
-                leaf &= !random.pick([A, D, A | D]);
-            }
-            words.push((target, (OWN_GPA + SPARE) | leaf));
-            let at = if kind == Kind::Fetch { random.below(512) * 8 } else { random.below(4089) };
-            (BY_TABLE + offset / 8 * 0x1000 + at, OWN.start + SPARE + at)
+            guest.has_table_at(&tried, machine, random);
+            (BY_TABLE + entry * 0x1000 + offset, OWN.start + SPARE + offset)
         } else {
-            put(PT + 8, entry | leaf);
-            (PAGE + offset, target)
+            guest.has_page_at(&tried, machine, random);
+            (PAGE + offset, tried.target)
         };
-        for at in [data & !7, (data & !7) + 8] {
-            if at >> 12 == data >> 12 {
-                words.push((at, mark(at)));
-            }
+        guest.has_marks_at(data);
+        let pml_index = random.pick([0, 1, 300, 511, 512, 0xffff]);
+        if control & PML != 0 {
+            guest.is_logged(pml_index);
+        }
+        if control & VE != 0 {
+            // A virtualization exception is not delivered while the second half is not 0.
+            let busy = if random.one_in(4) { 1 << 32 } else { 0 };
+            let area = [busy, 0, 0, 0, 0];
+            guest.words.extend((INFORMATION..).step_by(8).zip(area));
         }
         let rax = random.next();
-        Self {
-            number,
-            is_npt: machine.vmx == 0,
-            pointer,
-            control,
-            kind,
-            linear,
-            gpa,
-            is_table,
-            rax,
-            words,
-        }
+        let words = guest.words;
+        Self { number, is_npt, pointer, control, pml_index, kind, linear, rax, words }
     }
 
     /// As the program takes it.
@@ -181,6 +147,7 @@ impl Case {
         let head = Head {
             pointer: self.pointer,
             control: self.control,
+            pml_index: self.pml_index.into(),
             cr3: OWN_GPA,
             rip: RIP,
             rdi: self.linear,
@@ -190,6 +157,96 @@ impl Case {
         let words = self.words.iter().flat_map(|&(at, value)| [at, value]);
         head.to_words().into_iter().chain(words).collect()
     }
+}
+
+fn control(machine: &Machine, random: &mut Random) -> u64 {
+    if machine.vmx == 0 {
+        random.pick([0, 1, 1])
+    } else {
+        let chosen = [MBE, VE, PML].map(|bit| if random.one_in(4) { bit } else { 0 });
+        machine.secondary & (chosen[0] | chosen[1] | chosen[2])
+    }
+}
+
+fn levels(machine: &Machine, random: &mut Random) -> u64 {
+    match machine.vmx {
+        0 => machine.levels,
+        _ if machine.capability & EptCapability::WALK_5 == 0 => 4,
+        _ => random.pick([4, 5]),
+    }
+}
+
+/// Mostly a right one.
+fn eptp(root: u64, levels: u64, random: &mut Random) -> u64 {
+    let mut eptp = root | (levels - 1) << 3 | random.pick([6, 6, 6, 0]) | random.maybe(1 << 6);
+    if random.one_in(16) {
+        eptp ^= 1 << random.below(64);
+    }
+    if random.one_in(40) {
+        eptp ^= random.below(64);
+    }
+    eptp
+}
+
+/// The guest's memory under construction.
+struct Guest {
+    words: Vec<(u64, u64)>,
+}
+
+impl Guest {
+    fn put(&mut self, at: u64, value: u64) {
+        self.words.push((OWN.start + at, value));
+    }
+
+    /// Its code, and the tables that lead to it.
+    fn runs(&mut self, kind: Kind) {
+        let all = P | RW | US | A | D;
+        self.put(0, (OWN_GPA + PDPT) | all);
+        self.put(PDPT, (OWN_GPA + PD) | all);
+        self.put(PD + (RIP >> 21) * 8, (OWN_GPA + PT) | all);
+        self.put(PT, (OWN_GPA + CODE) | all);
+        self.put(CODE, code(kind));
+    }
+
+    /// Its page table is at the GPA, and leads to a page of its own.
+    fn has_table_at(&mut self, tried: &Tried, machine: &Machine, random: &mut Random) {
+        let table = address(tried.gpa, machine, random) | P | RW | US | A;
+        self.put(PD + (BY_TABLE >> 21) * 8, table);
+        let flags = random.pick([0, 0, 0, A, D, A | D]);
+        self.words.push((tried.target, (OWN_GPA + SPARE) | rights(random) & !flags));
+    }
+
+    /// The page that it accesses is at the GPA.
+    fn has_page_at(&mut self, tried: &Tried, machine: &Machine, random: &mut Random) {
+        let page = address(tried.gpa, machine, random);
+        self.put(PT + 8, page | rights(random));
+    }
+
+    /// There are marks where the eight bytes are that it accesses.
+    fn has_marks_at(&mut self, data: u64) {
+        let word = data & !7;
+        let marks = [word, word + 8].into_iter().filter(|at| at >> 12 == data >> 12);
+        self.words.extend(marks.map(|at| (at, mark(at))));
+    }
+
+    /// There is a page-modification log, which is filled from this index down.
+    fn is_logged(&mut self, index: u16) {
+        let indices = (0..512).rev().filter(|at| *at <= u64::from(index)).take(6);
+        self.words.extend(indices.map(|at| (LOG + at * 8, 0)));
+    }
+}
+
+/// The address of a page, now and then one that this CPU does not have.
+fn address(gpa: u64, machine: &Machine, random: &mut Random) -> u64 {
+    let beyond = machine.maxphyaddr + random.below(52 - machine.maxphyaddr);
+    gpa & !0xfff | if random.one_in(64) { 1 << beyond } else { 0 }
+}
+
+/// What a guest's entry allows that maps a page: mostly all.
+fn rights(random: &mut Random) -> u64 {
+    let writable = if random.one_in(16) { 0 } else { RW };
+    let not_executable = if random.one_in(16) { NX } else { 0 };
+    P | writable | not_executable | A | D | random.maybe(US)
 }
 
 /// What the guest runs.
@@ -204,116 +261,4 @@ fn code(kind: Kind) -> u64 {
         // jmp rdi
         Kind::Fetch => [0xff, 0xe7, 0, 0, 0, 0, 0, 0],
     })
-}
-
-/// Tables under construction, at pages by chance.
-struct Tables {
-    is_ept: bool,
-    /// Each table, by its level and the part of the GPA that it is for.
-    tables: BTreeMap<(u64, u64), u64>,
-    entries: BTreeMap<u64, u64>,
-    free: Vec<u64>,
-}
-
-/// Address bits below a page or table of this level.
-fn shift(level: u64) -> u64 {
-    12 + 9 * (level - 1)
-}
-
-impl Tables {
-    fn new(is_ept: bool, random: &mut Random) -> Self {
-        // Eight tables are the most: five for the one and four more for the other.
-        let pages = (TABLES.end - TABLES.start) >> 12;
-        let first = random.below(pages);
-        let step = random.below(pages / 2) * 2 + 1;
-        let page = |number| TABLES.start + (first + number * step) % pages * 0x1000;
-        let free = (0..16).map(page).collect();
-        Self { is_ept, tables: BTreeMap::new(), entries: BTreeMap::new(), free }
-    }
-
-    /// The table for this GPA at a level.
-    fn table(&mut self, gpa: u64, level: u64) -> u64 {
-        let free = &mut self.free;
-        let new = || free.pop().expect("two mappings take ten tables at most");
-        *self.tables.entry((level, gpa >> shift(level + 1))).or_insert_with(new)
-    }
-
-    fn root(&mut self, levels: u64) -> u64 {
-        self.table(0, levels)
-    }
-
-    /// Where the entry for this GPA is.
-    fn at(&mut self, gpa: u64, level: u64) -> u64 {
-        self.table(gpa, level) + (gpa >> shift(level) & 511) * 8
-    }
-
-    fn map(&mut self, gpa: u64, to: u64, leaf: u64, levels: u64, random: &mut Random) {
-        for level in (leaf..=levels).rev() {
-            let at = self.at(gpa, level);
-            let value = if level == leaf {
-                to | self.leaf(leaf, random)
-            } else {
-                self.table(gpa, level - 1) | self.link(random)
-            };
-            self.entries.entry(at).or_insert(value);
-        }
-    }
-
-    /// The lower and upper bits of an entry that maps a page.
-    fn leaf(&self, level: u64, random: &mut Random) -> u64 {
-        let large = if level == 1 { 0 } else { 1 << 7 };
-        if self.is_ept {
-            let memory_type = random.pick([6, 6, 6, 0, 1, 4, 5]);
-            // IPAT, accessed, dirty, and what is ignored without its control.
-            let any = 1 << 6 | 0xb << 8 | 0xfff << 52;
-            7 << 0 | 1 << 10 | memory_type << 3 | large | random.maybe(any)
-        } else {
-            // PWT, PCD, accessed, dirty, global, and what is ignored.
-            let any = 0x1f << 3 | 0xe << 8 | 0x7ff << 52;
-            7 | large | random.maybe(any) & !(1 << 7)
-        }
-    }
-
-    /// Those of one that leads to a table.
-    fn link(&self, random: &mut Random) -> u64 {
-        if self.is_ept {
-            7 | 1 << 10 | random.maybe(0xb << 8 | 0xfff << 52)
-        } else {
-            7 | random.maybe(7 << 3 | 1 << 6 | 0xe << 8 | 0x7ff << 52)
-        }
-    }
-
-    /// Turns some of the way to a GPA over.
-    fn corrupt(&mut self, gpa: u64, levels: u64, random: &mut Random) {
-        let mut way = Vec::new();
-        for level in (1..=levels).rev() {
-            // Below a large page there is nothing.
-            let Some(table) = self.tables.get(&(level, gpa >> shift(level + 1))) else { break };
-            way.push((table + (gpa >> shift(level) & 511) * 8, level));
-        }
-        for _ in 0..random.pick([0, 1, 1, 1, 2, 3]) {
-            // Rather further down, where the guest's own is not found as well.
-            let [one, other] = [(); 2].map(|()| random.below(way.len() as u64) as usize);
-            let (at, level) = way[one.max(other)];
-            let Some(entry) = self.entries.get_mut(&at) else { continue };
-            match random.below(10) {
-                // Other rights; now and then such as there may not be.
-                0..5 if self.is_ept => {
-                    *entry &= !0x407;
-                    *entry |= random.pick([0, 1, 1, 3, 3, 4, 4, 5, 5, 2, 6]);
-                    *entry |= random.maybe(1 << 10);
-                }
-                0..5 => *entry ^= random.pick([2, 4, 1 << 63, 6, 1, 7]),
-                // Another memory type.
-                5 if self.is_ept => *entry ^= random.below(8) << 3,
-                // Bits that are no address bits of this CPU.
-                6 => *entry ^= 1 << random.pick([40, 41, 45, 50, 51]),
-                // Address bits below a large page.
-                7 if level > 1 => *entry ^= 1 << (12 + random.below(shift(level) - 12)),
-                8 => *entry ^= 1 << 7,
-                // Any that is no address bit.
-                _ => *entry ^= 1 << ((52 + random.below(24)) % 64),
-            }
-        }
-    }
 }

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use ept_trace::ept::{
-    Access, Controls, Cpu, Ept, EptCapability, GuestLeaf, InvalidPointer, Kind, NestedFault, Npt,
-    NptCpu, Outcome, PhysRead, Stage, Step, Trail, Translation, Violation, Walk,
+    Access, Controls, Convertible, Cpu, Ept, EptCapability, GuestLeaf, InvalidPointer, Kind,
+    NestedFault, Npt, NptCpu, Outcome, PhysRead, Stage, Step, Trail, Translation, Violation, Walk,
 };
 use ept_trace::model::{Gpa, Hpa};
-use walker::protocol::{DATA, Machine, OWN};
+use walker::protocol::{DATA, INFORMATION, LOG, MBE, Machine, OWN, PML, VE};
 
-use super::case::{A, Case, D, MBE, NX, OWN_GPA, P, RIP, RW, US};
+use super::case::{A, Case, D, NX, OWN_GPA, P, RIP, RW, US};
 use super::memory::Memory;
 use super::quirk::Quirk;
 
@@ -22,10 +22,8 @@ pub enum End {
     Halted(u64),
     /// Its own paging faults, at this linear address.
     PageFault(u64),
-    /// EPT or NPT does not let this access through.
+    /// EPT or NPT does not let this access through, or the log is full.
     Stopped {
-        /// The access.
-        access: Access,
         /// The GPA.
         gpa: u64,
         /// What comes of it.
@@ -49,6 +47,20 @@ enum Tables {
 }
 
 impl Tables {
+    fn new(case: &Case, machine: &Machine, pml_index: Option<u16>) -> Result<Self, InvalidPointer> {
+        if case.is_npt {
+            return Ok(Self::Npt(Npt::new(case.pointer, &npt_cpu(case, machine))));
+        }
+        let has = |control| case.control & control != 0;
+        let cpu = Cpu {
+            capability: EptCapability(machine.capability),
+            maxphyaddr: maxphyaddr(machine),
+            tme_keyid_bits: 0,
+            controls: Controls { mbe: has(MBE), ve: has(VE), pml_index, ..Controls::default() },
+        };
+        Ept::new(case.pointer, &cpu).map(Self::Ept)
+    }
+
     fn walk(&self, memory: &Seen<'_>, gpa: u64, access: &Access) -> Walk {
         match self {
             Self::Ept(ept) => ept.walk(memory, Gpa(gpa), access),
@@ -82,19 +94,16 @@ impl PhysRead for Seen<'_> {
 /// what is no program of ours.
 pub fn expect(case: &Case, machine: &Machine, quirks: &[Quirk]) -> Option<Expected> {
     let mut memory = Memory::new(case.words.iter().copied());
-    let tables = if machine.vmx == 0 {
-        Tables::Npt(Npt::new(case.pointer, &npt_cpu(case, machine)))
-    } else {
-        match Ept::new(case.pointer, &ept_cpu(case, machine)) {
-            Ok(ept) => Tables::Ept(ept),
-            Err(wrong) => return Some(Expected { end: End::Refused(wrong), memory }),
-        }
+    let pml_index = (case.control & PML != 0 && !case.is_npt).then_some(case.pml_index);
+    let tables = match Tables::new(case, machine, pml_index) {
+        Ok(tables) => tables,
+        Err(wrong) => return Some(Expected { end: End::Refused(wrong), memory }),
     };
     let unseen = BTreeMap::new();
-    let mut guest = Guest { case, machine, quirks, tables, memory: &mut memory, unseen };
+    let mut guest = Guest { case, machine, quirks, tables, pml_index, memory: &mut memory, unseen };
     let end = match guest.run() {
         Ok(rax) => End::Halted(rax),
-        Err(Stop::End(end)) => end,
+        Err(Stop::End(end)) => *end,
         Err(Stop::Unknown) => return None,
     };
     Some(Expected { end, memory })
@@ -102,7 +111,7 @@ pub fn expect(case: &Case, machine: &Machine, quirks: &[Quirk]) -> Option<Expect
 
 fn npt_cpu(case: &Case, machine: &Machine) -> NptCpu {
     NptCpu {
-        maxphyaddr: machine.maxphyaddr as u8,
+        maxphyaddr: maxphyaddr(machine),
         nxe: case.control != 0,
         la57: machine.levels == 5,
         smep: false,
@@ -111,19 +120,21 @@ fn npt_cpu(case: &Case, machine: &Machine) -> NptCpu {
     }
 }
 
-fn ept_cpu(case: &Case, machine: &Machine) -> Cpu {
-    Cpu {
-        capability: EptCapability(machine.capability),
-        maxphyaddr: machine.maxphyaddr as u8,
-        tme_keyid_bits: 0,
-        controls: Controls { mbe: case.control & MBE != 0, ..Controls::default() },
-    }
+/// At most 52.
+fn maxphyaddr(machine: &Machine) -> u8 {
+    machine.maxphyaddr.to_le_bytes()[0]
 }
 
 /// What ends it.
 enum Stop {
-    End(End),
+    End(Box<End>),
     Unknown,
+}
+
+impl From<End> for Stop {
+    fn from(end: End) -> Self {
+        Self::End(Box::new(end))
+    }
 }
 
 /// The guest on its way.
@@ -132,6 +143,7 @@ struct Guest<'a> {
     machine: &'a Machine,
     quirks: &'a [Quirk],
     tables: Tables,
+    pml_index: Option<u16>,
     memory: &'a mut Memory,
     unseen: BTreeMap<u64, u64>,
 }
@@ -168,7 +180,7 @@ impl Guest<'_> {
 
     /// A linear address to where its bytes are.
     fn translate(&mut self, linear: u64, kind: Kind) -> Result<u64, Stop> {
-        let fault = || Stop::End(End::PageFault(linear));
+        let fault = || End::PageFault(linear).into();
         let is_write = matches!(kind, Kind::Write | Kind::ReadModifyWrite);
         let reserved = ADDRESS & u64::MAX << self.machine.maxphyaddr;
         let mut access = Access { kind, ..Access::default() };
@@ -177,7 +189,7 @@ impl Guest<'_> {
         for level in (1..=4).rev() {
             gpa |= (linear >> (12 + 9 * (level - 1)) & 511) * 8;
             let read = Access { stage: Stage::GuestTableRead, ..access };
-            let at = self.access(gpa, &read)?;
+            let at = self.access(linear, gpa, &read)?;
             let entry = self.memory.word(at).ok_or(Stop::Unknown)?;
             if entry & P == 0 || entry & reserved != 0 {
                 return Err(fault());
@@ -193,18 +205,18 @@ impl Guest<'_> {
             let flags = if leaf && is_write { A | D } else { A };
             if entry & flags != flags {
                 let update = Access { stage: Stage::GuestTableUpdate, ..access };
-                self.access(gpa, &update)?;
+                self.access(linear, gpa, &update)?;
                 self.memory.set_word(at, entry | flags).ok_or(Stop::Unknown)?;
             }
             gpa = entry & ADDRESS;
         }
         access.guest_leaf =
             Some(GuestLeaf { user: all & US != 0, writable: all & RW != 0, nx: any & NX != 0 });
-        self.access(gpa | linear & 0xfff, &access)
+        self.access(linear, gpa | linear & 0xfff, &access)
     }
 
     /// One access to a GPA: where it leads.
-    fn access(&mut self, gpa: u64, access: &Access) -> Result<u64, Stop> {
+    fn access(&mut self, linear: u64, gpa: u64, access: &Access) -> Result<u64, Stop> {
         if access.stage == Stage::GuestTableUpdate && self.has(Quirk::FlagsSetUnasked) {
             // Unused, for the word is the one just read.
             return Ok(gpa);
@@ -214,11 +226,41 @@ impl Guest<'_> {
         match walk.outcome {
             Outcome::Translation(translation) => {
                 self.set_flags(&walk.trail, &translation)?;
+                if translation.dirty {
+                    self.log(gpa)?;
+                }
                 Ok(translation.hpa.0)
             }
             Outcome::NotInDump { .. } | Outcome::GpaNotRepresentable => Err(Stop::Unknown),
-            _ => Err(Stop::End(End::Stopped { access: *access, gpa, walk })),
+            Outcome::Violation(violation) if violation.convertible == Convertible::Yes => {
+                self.convert(&violation, linear, gpa)?;
+                Err(End::Stopped { gpa, walk }.into())
+            }
+            _ => Err(End::Stopped { gpa, walk }.into()),
         }
+    }
+
+    /// SDM 31.3.6: the page is logged, at the index, which goes down.
+    fn log(&mut self, gpa: u64) -> Result<(), Stop> {
+        let Some(index) = self.pml_index else { return Ok(()) };
+        self.memory.set_word(LOG + u64::from(index) * 8, gpa & !0xfff).ok_or(Stop::Unknown)?;
+        self.pml_index = Some(index.wrapping_sub(1));
+        self.tables =
+            Tables::new(self.case, self.machine, self.pml_index).map_err(|_| Stop::Unknown)?;
+        Ok(())
+    }
+
+    /// SDM 28.5.8.2: a virtualization exception, with what the guest is told of it.
+    fn convert(&mut self, violation: &Violation, linear: u64, gpa: u64) -> Result<(), Stop> {
+        if self.memory.word(INFORMATION).ok_or(Stop::Unknown)? >> 32 != 0 {
+            return Ok(());
+        }
+        let reason = 0x30 | 0xffff_ffff << 32;
+        let words = [reason, violation.qualification, linear, gpa, 0];
+        for (at, word) in (INFORMATION..).step_by(8).zip(words) {
+            self.memory.set_word(at, word).ok_or(Stop::Unknown)?;
+        }
+        Ok(())
     }
 
     fn has(&self, quirk: Quirk) -> bool {

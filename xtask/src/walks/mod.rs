@@ -14,6 +14,7 @@ mod program;
 mod quirk;
 mod random;
 mod report;
+mod tables;
 
 use std::process::ExitCode;
 use std::time::Duration;

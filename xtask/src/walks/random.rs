@@ -26,6 +26,11 @@ impl Random {
         self.next() % end
     }
 
+    /// An index into something that has so many, which is not none.
+    pub fn index(&mut self, length: usize) -> usize {
+        usize::try_from(self.below(length as u64)).unwrap_or(0)
+    }
+
     /// True once in so many times.
     pub fn one_in(&mut self, times: u64) -> bool {
         self.below(times) == 0
@@ -33,7 +38,7 @@ impl Random {
 
     /// One of them.
     pub fn pick<T: Copy, const N: usize>(&mut self, of: [T; N]) -> T {
-        of[self.next() as usize % N]
+        of[self.index(N)]
     }
 
     /// The bit, or not.

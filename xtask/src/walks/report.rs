@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use ept_trace::ept::Outcome;
+use ept_trace::ept::{Convertible, Outcome};
 use walker::protocol::Machine;
 
 use super::case::Case;
@@ -59,7 +59,9 @@ impl Report {
             };
             match choices.iter().find(explains) {
                 Some(quirks) => {
-                    quirks.iter().for_each(|quirk| *report.quirks.entry(*quirk).or_default() += 1);
+                    for quirk in quirks {
+                        *report.quirks.entry(*quirk).or_default() += 1;
+                    }
                 }
                 None => report.unexplained.push((case.number, found)),
             }
@@ -79,9 +81,11 @@ fn end(end: &End) -> &'static str {
         End::Halted(_) => "accessed",
         End::PageFault(_) => "page fault",
         End::Stopped { walk, .. } => match walk.outcome {
+            Outcome::Violation(it) if it.convertible == Convertible::Yes => "convertible violation",
             Outcome::Violation(_) => "violation",
             Outcome::Misconfiguration { .. } => "misconfiguration",
             Outcome::NestedFault(_) => "nested fault",
+            Outcome::LogFull => "log full",
             _ => "other",
         },
     }

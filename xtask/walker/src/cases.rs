@@ -7,13 +7,14 @@ use ept_trace_l1::cpu::{self, Virtualization, rdmsr, wrmsr};
 use ept_trace_l1::frames::{Frames, PAGE};
 use ept_trace_l1::protocol::Outcome;
 use ept_trace_l1::svm::{EFER, Svm};
-use ept_trace_l1::vmx::Vmx;
 use ept_trace_l1::vmx::capabilities::{EPT_VPID, SECONDARY};
+use ept_trace_l1::vmx::{Vmx, vmread, vmwrite};
 use ept_trace_l1::{Exit, Registers, Start, Vcpu};
 
 use crate::Serial;
 use crate::protocol::{
-    Answer, Case, DATA, ENTRY_FAILED, HALTED, MAGIC, Machine, OWN, TABLES, mark,
+    Answer, Case, DATA, ENTRY_FAILED, HALTED, INFORMATION, LOG, MAGIC, Machine, OWN, PML, TABLES,
+    VE, mark,
 };
 
 /// For the VMCS and the like: four pages, below all else that has an address of its own.
@@ -26,6 +27,14 @@ const FEATURE_CONTROL: u32 = 0x3a;
 const LOCKED: u64 = 1 << 0;
 const VMX_OUTSIDE_SMX: u64 = 1 << 2;
 const EFER_NXE: u64 = 1 << 11;
+
+/// Fields of the VMCS: SDM Vol. 3D Appendix B.
+const PML_INDEX: u64 = 0x0812;
+const PML_ADDRESS: u64 = 0x200e;
+const VE_INFORMATION_ADDRESS: u64 = 0x202a;
+const EXIT_INTERRUPTION_INFORMATION: u64 = 0x4404;
+/// The exit reason with VMX: SDM Vol. 3D Appendix C.
+const EXCEPTION: u64 = 0;
 
 /// VMX or SVM, set up.
 enum Cpu {
@@ -88,6 +97,9 @@ fn answer(cpu: &mut Cpu, words: &mut Words<'_>, serial: &mut Serial) {
         Ok(Exit::Violation { gpa, qualification }) => {
             [if matches!(cpu, Cpu::Vmx(_)) { 48 } else { 0x400 }, qualification, gpa]
         }
+        Ok(Exit::Other { reason: EXCEPTION, qualification, .. }) if matches!(cpu, Cpu::Vmx(_)) => {
+            [EXCEPTION, qualification, vmread(EXIT_INTERRUPTION_INFORMATION) & 0xff]
+        }
         Ok(Exit::Other { reason, qualification, gpa }) => [reason, qualification, gpa],
         Err(Outcome::EntryFailed { error }) => [ENTRY_FAILED, error, 0],
         Err(other) => panic!("{other:?}"),
@@ -139,6 +151,13 @@ impl Cpu {
             Self::Vmx(vmx) => {
                 let control = u32::try_from(case.control).expect("32 bits of controls");
                 vmx.restart(case.pointer, control, start)?;
+                if case.control & PML != 0 {
+                    vmwrite(PML_ADDRESS, LOG)?;
+                    vmwrite(PML_INDEX, case.pml_index)?;
+                }
+                if case.control & VE != 0 {
+                    vmwrite(VE_INFORMATION_ADDRESS, INFORMATION)?;
+                }
                 vmx.run(registers)
             }
             Self::Svm(svm) => {

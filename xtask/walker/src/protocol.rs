@@ -18,6 +18,10 @@ pub const TABLES: Range<u64> = 0x800_0000..0x840_0000;
 /// A page of 2 MiB that is the guest's own: its code and page tables; zero but for what a case
 /// writes.
 pub const OWN: Range<u64> = 0x840_0000..0x860_0000;
+/// In [`OWN`]: the page-modification log, and the virtualization-exception information area.
+pub const LOG: u64 = OWN.start + 0x1_0000;
+/// See [`LOG`].
+pub const INFORMATION: u64 = OWN.start + 0x1_1000;
 /// Memory whose words tell where they are: see [`mark`].
 pub const DATA: Range<u64> = 0x880_0000..0x900_0000;
 
@@ -65,6 +69,8 @@ words! {
         pointer,
         /// VMX: bits to add to the secondary processor-based controls. SVM: whether EFER.NXE is set.
         control,
+        /// With [`PML`]: the PML index.
+        pml_index,
         /// The guest's CR3.
         cr3,
         /// Where the guest starts.
@@ -103,7 +109,8 @@ words! {
         reason,
         /// The exit qualification or EXITINFO1; the number of the VM-instruction error.
         qualification,
-        /// The guest-physical address or EXITINFO2, where the reason is one that has it.
+        /// The guest-physical address or EXITINFO2, where the reason is one that has it; with VMX
+        /// the vector, where it is an exception.
         gpa,
         /// The guest's RAX.
         rax,
@@ -111,6 +118,14 @@ words! {
         changed,
     }
 }
+
+/// Secondary processor-based controls, SDM Vol. 3C, "Processor-Based VM-Execution Controls":
+/// page-modification logging.
+pub const PML: u64 = 1 << 17;
+/// EPT-violation #VE.
+pub const VE: u64 = 1 << 18;
+/// Mode-based execute control for EPT.
+pub const MBE: u64 = 1 << 22;
 
 /// In the place of an exit reason: VMLAUNCH or VMRESUME failed.
 pub const ENTRY_FAILED: u64 = 1 << 63;
@@ -132,7 +147,7 @@ mod tests {
     #[test]
     fn words_are_in_the_order_of_the_fields() {
         let case = Case { pointer: 1, words: 2, ..Case::default() };
-        assert_eq!(case.to_words(), [1, 0, 0, 0, 0, 0, 2]);
+        assert_eq!(case.to_words(), [1, 0, 0, 0, 0, 0, 0, 2]);
         assert_eq!(Case::from_words(case.to_words()), case);
     }
 }

@@ -218,7 +218,8 @@ fn invept_all() -> Result<(), Outcome> {
     succeeded(failed)
 }
 
-fn vmwrite(field: u64, value: u64) -> Result<(), Outcome> {
+/// Writes a field of the VMCS.
+pub fn vmwrite(field: u64, value: u64) -> Result<(), Outcome> {
     let failed: u8;
     // SAFETY: the VMCS is only data until VMLAUNCH or VMRESUME.
     unsafe {
@@ -239,7 +240,7 @@ fn vmwrite_zeros(fields: &[u64]) -> Result<(), Outcome> {
 }
 
 /// Reads a field; 0 if there is no current VMCS, or no such field in it.
-fn vmread(field: u64) -> u64 {
+pub fn vmread(field: u64) -> u64 {
     let mut value = 0;
     // SAFETY: reading changes nothing. If it fails, the destination is left alone.
     unsafe {
