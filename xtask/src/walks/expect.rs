@@ -148,6 +148,8 @@ struct Guest<'a> {
     unseen: BTreeMap<u64, u64>,
 }
 
+/// EPTP bit 6.
+const ACCESSED_DIRTY: u64 = 1 << 6;
 /// The address in an entry of the guest's tables.
 const ADDRESS: u64 = 0xf_ffff_ffff_f000;
 
@@ -220,6 +222,11 @@ impl Guest<'_> {
         if access.stage == Stage::GuestTableUpdate && self.has(Quirk::FlagsSetUnasked) {
             // Unused, for the word is the one just read.
             return Ok(gpa);
+        }
+        let is_full = self.pml_index.is_some_and(|index| index > 511);
+        if is_full && self.case.pointer & ACCESSED_DIRTY != 0 && self.has(Quirk::LogFullFirst) {
+            let walk = Walk { outcome: Outcome::LogFull, trail: Trail::default() };
+            return Err(End::Stopped { gpa, walk }.into());
         }
         let mut walk = self.walk(gpa, access);
         self.misreport(access, &mut walk.outcome);

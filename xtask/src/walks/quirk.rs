@@ -26,6 +26,9 @@ pub enum Quirk {
     /// Bochs: without EPTP bit 6 the guest's accessed and dirty flags are set without asking EPT
     /// whether they may be written; SDM 31.3.3.2.
     FlagsSetUnasked,
+    /// Bochs: once the PML index is out of range any access that is walked is a log-full event, even
+    /// if no flag is to be set or the walk does not come to its end; SDM 31.3.6.
+    LogFullFirst,
 }
 
 impl Quirk {
@@ -40,6 +43,7 @@ impl Quirk {
                 Self::TableAccessNotRead,
                 Self::UserExecuteMisplaced,
                 Self::FlagsSetUnasked,
+                Self::LogFullFirst,
             ],
         }
     }
@@ -54,6 +58,7 @@ impl Quirk {
             Self::TableAccessNotRead => "table-access-not-read",
             Self::UserExecuteMisplaced => "user-execute-misplaced",
             Self::FlagsSetUnasked => "flags-set-unasked",
+            Self::LogFullFirst => "log-full-first",
         }
     }
 
