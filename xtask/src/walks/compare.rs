@@ -120,3 +120,97 @@ fn end(case: &Case, end: &End, is_converted: bool, answered: &Answered) -> Vec<D
     differ(rax, got.rax, Difference::Rax);
     found
 }
+
+#[cfg(test)]
+mod tests {
+    use walker::protocol::{Answer, Machine};
+
+    use super::*;
+    use crate::walks::expect::expect;
+    use crate::walks::quirk::Quirk;
+
+    /// The CPU of Bochs.
+    const MACHINE: Machine = Machine {
+        vmx: 1,
+        maxphyaddr: 40,
+        gbpages: 1,
+        levels: 4,
+        capability: 0xf01_0673_41c1,
+        secondary: 0,
+    };
+
+    /// The first case that is expected to end so, and an answer that is as expected.
+    fn agreed(wanted: fn(&End) -> bool) -> (Case, Expected, Answered) {
+        let cases = (0..).map(|number| Case::new(1, number, &MACHINE));
+        let mut known = cases.filter_map(|case| Some((expect(&case, &MACHINE, &[])?, case)));
+        let (expected, case) = known.find(|(expected, _)| wanted(&expected.end)).expect("one");
+        let mut answer = Answer { reason: HALTED, ..Answer::default() };
+        match expected.end {
+            End::Halted(rax) => answer.rax = rax,
+            End::Stopped { gpa, ref walk } => {
+                let Outcome::Violation(violation) = walk.outcome else { panic!("a violation") };
+                answer = Answer { reason: EPT_VIOLATION, gpa, ..answer };
+                answer.qualification = violation.qualification;
+            }
+            _ => panic!("no such case is asked for"),
+        }
+        let now = |&(at, _): &(u64, u64)| expected.memory.word(at).expect("a word of the case");
+        let changed = (0..).zip(case.words.iter().map(now)).collect();
+        assert_eq!(
+            differences(&case, &expected, &Answered { answer, changed }),
+            [],
+            "as is expected"
+        );
+        let changed = (0..).zip(case.words.iter().map(now)).collect();
+        (case, expected, Answered { answer, changed })
+    }
+
+    #[test]
+    fn other_bytes_and_other_flags_are_found() {
+        let (case, expected, right) = agreed(|end| matches!(end, End::Halted(_)));
+        let mut wrong = right.clone();
+        wrong.answer.rax ^= 1;
+        let rax = right.answer.rax;
+        assert_eq!(differences(&case, &expected, &wrong), [Difference::Rax(rax, rax ^ 1)]);
+        let mut wrong = right.clone();
+        wrong.changed[0].1 ^= 1 << 8;
+        let (at, word) = (case.words[0].0, right.changed[0].1);
+        let found = differences(&case, &expected, &wrong);
+        assert_eq!(found, [Difference::Word(at, word, word ^ 1 << 8)]);
+    }
+
+    #[test]
+    fn another_qualification_is_found_where_it_is_defined() {
+        let is_violation = |end: &End| matches!(end, End::Stopped { walk, .. } if matches!(walk.outcome, Outcome::Violation(_)));
+        let (case, expected, right) = agreed(is_violation);
+        let mut wrong = right.clone();
+        wrong.answer.qualification ^= 1 << 1;
+        assert_eq!(differences(&case, &expected, &wrong).len(), 1);
+        // Without mode-based execute control bit 6 is undefined.
+        let mut other = right.clone();
+        other.answer.qualification ^= 1 << 6;
+        assert_eq!(differences(&case, &expected, &other), []);
+        let mut wrong = right;
+        wrong.answer.gpa ^= 8;
+        assert_eq!(differences(&case, &expected, &wrong).len(), 1);
+    }
+
+    /// A quirk that foretold nothing else would explain nothing.
+    #[test]
+    fn every_quirk_changes_what_is_expected() {
+        let secondary = u64::from(u32::MAX);
+        let vmx = Machine { secondary, capability: MACHINE.capability | 1 << 7, ..MACHINE };
+        let svm = Machine { vmx: 0, levels: 5, capability: 0, ..MACHINE };
+        for (machine, cpu) in [(vmx, crate::lab::Cpu::Vmx5), (svm, crate::lab::Cpu::Svm)] {
+            for quirk in Quirk::of(cpu) {
+                let shows = |number| {
+                    let case = Case::new(1, number, &machine);
+                    let plain = expect(&case, &machine, &[])?;
+                    let other = expect(&case, &machine, &[*quirk])?;
+                    Some(plain.end != other.end || plain.memory != other.memory)
+                };
+                assert!((0..4000).any(|number| shows(number) == Some(true)), "{}", quirk.name());
+            }
+        }
+    }
+}

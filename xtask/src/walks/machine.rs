@@ -109,3 +109,34 @@ impl Words<'_> {
         Ok(*words)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sent(words: &[u64]) -> Vec<u8> {
+        words.iter().flat_map(|word| word.to_le_bytes()).collect()
+    }
+
+    #[test]
+    fn answers_are_taken_in_once_they_are_whole() {
+        let words =
+            [MAGIC, 1, 40, 1, 4, 0, 0, 48, 0x181, 0x2000, 7, 1, 3, 0x107, 62, 0, 0, 0, 0, MAGIC];
+        let bytes = sent(&words);
+        for size in 0..bytes.len() {
+            assert!(parse(&bytes[..size]).expect("no failure").is_none(), "{size} bytes");
+        }
+        let (machine, answers) = parse(&bytes).expect("no failure").expect("all of it");
+        assert_eq!((machine.vmx, machine.maxphyaddr), (1, 40));
+        let [first, second] = answers.as_slice() else { panic!("two answers: {answers:?}") };
+        assert_eq!((first.answer.qualification, &first.changed[..]), (0x181, &[(3, 0x107)][..]));
+        assert_eq!((second.answer.reason, second.changed.len()), (62, 0));
+    }
+
+    #[test]
+    fn a_failure_is_told_in_the_programs_words() {
+        let bytes = [sent(&[MAGIC, 1, FAILURE]), b"no EPT\n".to_vec()].concat();
+        assert!(parse(&bytes).is_err_and(|error| error.to_string().contains("no EPT")));
+        assert!(parse(&sent(&[17])).is_err());
+    }
+}

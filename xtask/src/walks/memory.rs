@@ -7,7 +7,7 @@ use ept_trace::model::Hpa;
 use walker::protocol::{DATA, OWN, TABLES, mark};
 
 /// What the program puts there, and what the case writes over it.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Memory(BTreeMap<u64, u64>);
 
 impl Memory {
@@ -57,5 +57,30 @@ impl Memory {
 impl PhysRead for Memory {
     fn read_u64(&self, at: Hpa) -> Option<u64> {
         self.word(at.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn untouched_words_are_what_the_program_puts_there() {
+        let memory = Memory::default();
+        assert_eq!(memory.word(TABLES.start), Some(0));
+        assert_eq!(memory.word(OWN.end - 8), Some(0));
+        assert_eq!(memory.word(DATA.start), Some(mark(DATA.start)));
+        assert_eq!(memory.word(DATA.end), None);
+    }
+
+    #[test]
+    fn eight_bytes_may_be_in_two_words() {
+        let words = [(DATA.start, 0x1111_1111_1111_1111), (DATA.start + 8, 0x2222_2222_2222_2222)];
+        let mut memory = Memory::new(words);
+        assert_eq!(memory.load(DATA.start + 3), Some(0x2222_2211_1111_1111));
+        assert_eq!(memory.store(DATA.start + 3, 0x8877_6655_4433_2200), Some(()));
+        assert_eq!(memory.word(DATA.start), Some(0x5544_3322_0011_1111));
+        assert_eq!(memory.word(DATA.start + 8), Some(0x2222_2222_2288_7766));
+        assert_eq!(memory.store(DATA.start + 16, 0), None, "a word that is not the case's");
     }
 }

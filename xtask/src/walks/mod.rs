@@ -68,6 +68,9 @@ pub fn main(args: &Args) -> Result<ExitCode> {
         ensure!(again == machine && answers.len() == cases.len(), "{}: it changed", cpu.name());
         let report = Report::new(cpu, &machine, &cases, &answers);
         println!("{report}");
+        if !report.is_known() {
+            println!("  a case again: --cpu {} --seed {} --only NUMBER", cpu.name(), args.seed);
+        }
         if args.only.is_some() {
             cases.iter().zip(&answers).for_each(|of| println!("{of:#x?}"));
         }

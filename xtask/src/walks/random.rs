@@ -46,3 +46,16 @@ impl Random {
         self.next() & bits
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_case_has_its_own_numbers_and_always_the_same() {
+        let first = |seed, number| Random::new(seed, number).next();
+        assert_eq!(first(1, 5), first(1, 5));
+        assert_ne!(first(1, 5), first(1, 6));
+        assert_ne!(first(1, 5), first(2, 5));
+    }
+}

@@ -45,6 +45,8 @@ impl Report {
             quirks: BTreeMap::new(),
             unexplained: Vec::new(),
         };
+        // One that never shows is told as well.
+        report.quirks.extend(Quirk::of(cpu).iter().map(|quirk| (*quirk, 0)));
         let choices = Quirk::choices(Quirk::of(cpu));
         for ((case, expected), answered) in cases.iter().zip(answers) {
             *report.ends.entry(end(&expected.end)).or_default() += 1;
@@ -100,12 +102,10 @@ impl fmt::Display for Report {
         let listed = |f: &mut fmt::Formatter<'_>, what, count| write!(f, "\n  {count:>6}  {what}");
         write!(f, "\n  what the oracle says:")?;
         ends.iter().try_for_each(|(what, count)| listed(f, *what, *count))?;
-        if !quirks.is_empty() {
-            write!(f, "\n  deviations:")?;
-        }
+        write!(f, "\n  known deviations:")?;
         quirks.iter().try_for_each(|(quirk, count)| listed(f, quirk.name(), *count))?;
         for (number, differences) in unexplained.iter().take(SHOWN) {
-            write!(f, "\n  case {number} (--only {number}):")?;
+            write!(f, "\n  case {number}:")?;
             differences.iter().try_for_each(|it| write!(f, "\n    {it}"))?;
         }
         Ok(())

@@ -139,8 +139,8 @@ mod tests {
     #[test]
     fn a_mark_is_code_and_an_address_and_no_entry() {
         let mark = mark(DATA.start + 8);
-        assert_eq!(mark.to_le_bytes(), [0xb8, 1, 0, 0x11, 1, 0xf4, 0, 0]);
-        assert_eq!(executed(DATA.start + 8), 0x0111_0001);
+        assert_eq!(mark.to_le_bytes(), [0xb8, 1, 0, 0x10, 1, 0xf4, 0, 0]);
+        assert_eq!(executed(DATA.start + 8), 0x0110_0001);
         assert_eq!(mark & 7, 0, "neither P nor R, W or X");
     }
 
