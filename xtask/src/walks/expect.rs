@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use ept_trace::ept::{
-    Access, Controls, Convertible, Cpu, Ept, EptCapability, GuestLeaf, InvalidPointer, Kind,
-    NestedFault, Npt, NptCpu, Outcome, PhysRead, Stage, Step, Trail, Translation, Violation, Walk,
+    Access, Convertible, GuestLeaf, InvalidPointer, Kind, NestedFault, Outcome, Stage, Step, Trail,
+    Translation, Violation, Walk,
 };
-use ept_trace::model::{Gpa, Hpa};
-use walker::protocol::{DATA, INFORMATION, LOG, MBE, Machine, OWN, PML, VE};
+use walker::protocol::{DATA, INFORMATION, LOG, Machine, OWN, PML};
 
 use super::case::{A, Case, D, NX, OWN_GPA, P, RIP, RW, US};
 use super::memory::Memory;
+use super::oracle::{Seen, Tables};
 use super::quirk::Quirk;
 
 /// How the guest ends.
@@ -40,56 +40,6 @@ pub struct Expected {
     pub memory: Memory,
 }
 
-/// What EPT and NPT have in common.
-enum Tables {
-    Ept(Ept),
-    Npt(Npt),
-}
-
-impl Tables {
-    fn new(case: &Case, machine: &Machine, pml_index: Option<u16>) -> Result<Self, InvalidPointer> {
-        if case.is_npt {
-            return Ok(Self::Npt(Npt::new(case.pointer, &npt_cpu(case, machine))));
-        }
-        let has = |control| case.control & control != 0;
-        let cpu = Cpu {
-            capability: EptCapability(machine.capability),
-            maxphyaddr: maxphyaddr(machine),
-            tme_keyid_bits: 0,
-            controls: Controls { mbe: has(MBE), ve: has(VE), pml_index, ..Controls::default() },
-        };
-        Ept::new(case.pointer, &cpu).map(Self::Ept)
-    }
-
-    fn walk(&self, memory: &Seen<'_>, gpa: u64, access: &Access) -> Walk {
-        match self {
-            Self::Ept(ept) => ept.walk(memory, Gpa(gpa), access),
-            Self::Npt(npt) => npt.walk(memory, Gpa(gpa), access),
-        }
-    }
-
-    /// The accessed and the dirty flag of an entry.
-    fn flags(&self) -> (u64, u64) {
-        match self {
-            Self::Ept(_) => (1 << 8, 1 << 9),
-            Self::Npt(_) => (1 << 5, 1 << 6),
-        }
-    }
-}
-
-/// Memory as the CPU sees it.
-struct Seen<'a> {
-    memory: &'a Memory,
-    /// Bits of entries that it does not look at, by the entry's address.
-    unseen: &'a BTreeMap<u64, u64>,
-}
-
-impl PhysRead for Seen<'_> {
-    fn read_u64(&self, at: Hpa) -> Option<u64> {
-        Some(self.memory.word(at.0)? & !self.unseen.get(&at.0).copied().unwrap_or(0))
-    }
-}
-
 /// What the oracle says, but for these quirks; `None` if the case leads out of the memory that there is, or the guest to
 /// what is no program of ours.
 pub fn expect(case: &Case, machine: &Machine, quirks: &[Quirk]) -> Option<Expected> {
@@ -107,22 +57,6 @@ pub fn expect(case: &Case, machine: &Machine, quirks: &[Quirk]) -> Option<Expect
         Err(Stop::Unknown) => return None,
     };
     Some(Expected { end, memory })
-}
-
-fn npt_cpu(case: &Case, machine: &Machine) -> NptCpu {
-    NptCpu {
-        maxphyaddr: maxphyaddr(machine),
-        nxe: case.control != 0,
-        la57: machine.levels == 5,
-        smep: false,
-        gbpages: machine.gbpages != 0,
-        gmet: false,
-    }
-}
-
-/// At most 52.
-fn maxphyaddr(machine: &Machine) -> u8 {
-    machine.maxphyaddr.to_le_bytes()[0]
 }
 
 /// What ends it.

@@ -10,6 +10,7 @@ mod compare;
 mod expect;
 mod machine;
 mod memory;
+mod oracle;
 mod program;
 mod quirk;
 mod random;

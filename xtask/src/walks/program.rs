@@ -13,8 +13,12 @@ use crate::{command, toolchain};
 /// Where `xtask/walker/link.ld` has what follows the two sectors of set-up.
 const LOADED_AT: u64 = 0x10_0000;
 
+/// The size of the set-up: the boot sector and one more.
+const SETUP: u64 = 1024;
+
 /// Builds it.
 pub fn build(setup: &Setup) -> Result<Vec<u8>> {
+    // Its compiler can build `core`, which this needs as well.
     bpf::ensure(setup)?;
     let workspace = command::repository();
     let program = Program {
@@ -50,6 +54,3 @@ fn image(elf: &[u8]) -> Result<Vec<u8>> {
     }
     Ok(image)
 }
-
-/// The size of the set-up: the boot sector and one more.
-const SETUP: u64 = 1024;

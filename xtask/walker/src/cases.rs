@@ -17,7 +17,7 @@ use crate::protocol::{
     VE, mark,
 };
 
-/// For the VMCS and the like: four pages, below all else that has an address of its own.
+/// For the VMCS and the like, which take four pages at most; below the cases' memory.
 const FRAMES: Range<u64> = 0x7f0_0000..0x7f0_0000 + 8 * PAGE;
 /// How many words a case may write.
 const MOST_WORDS: usize = 64;
