@@ -2,6 +2,8 @@
 //!
 //! A verb is one module with `Args` and `main`, and one line in [`Verb`].
 
+#[path = "../../ept-trace/build/bare.rs"]
+mod bare;
 mod bench;
 mod cache;
 mod command;
@@ -14,6 +16,7 @@ mod setup;
 mod test;
 #[path = "../../ept-trace/build/toolchain.rs"]
 mod toolchain;
+mod walks;
 
 use std::process::ExitCode;
 
@@ -39,6 +42,8 @@ enum Verb {
     Demo,
     /// Format, lints, builds and all tests, those in the lab too
     Test(test::Args),
+    /// Hold the walk oracle against what the lab's CPUs do, without a kernel
+    Walks(walks::Args),
     /// Check every cell of the lab, and renew the corpus and the table in docs/kernels.md
     Kernels(kernels::Args),
     /// Measure how long it takes to attach, and what the verifier makes of the programs
@@ -51,6 +56,7 @@ fn main() -> ExitCode {
         Verb::Lab(args) => lab::main(&args),
         Verb::Demo => demo::main(),
         Verb::Test(args) => test::main(&args),
+        Verb::Walks(args) => walks::main(&args),
         Verb::Kernels(args) => kernels::main(&args),
         Verb::Bench => bench::main(),
     };

@@ -2,7 +2,7 @@
 
 use crate::cpu::{Virtualization, virtualization};
 use crate::frames::{Frames, PAGE};
-use crate::l2::{L2, OWN_PAGES, Registers};
+use crate::l2::{L2, OWN_PAGES};
 use crate::protocol::{FRAMES, LARGE_PAGE, Missing, Outcome, Params};
 use crate::svm::Svm;
 use crate::tables::{Format, Tables};
@@ -29,6 +29,26 @@ pub enum Exit {
         /// The guest-physical address, or EXITINFO2.
         gpa: u64,
     },
+}
+
+/// How L2 starts, in 64-bit mode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Start {
+    /// CR3, by which its page tables of 4 levels are walked: a GPA.
+    pub cr3: u64,
+    /// The linear address of its first instruction.
+    pub rip: u64,
+}
+
+/// The registers that L2 may use. The CPU leaves them alone when it enters and exits L2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Registers {
+    /// RAX.
+    pub rax: u64,
+    /// RCX.
+    pub rcx: u64,
+    /// RDI.
+    pub rdi: u64,
 }
 
 /// A CPU that is set up to run L2.
@@ -58,12 +78,12 @@ fn set_up_and_drive(params: &Params, l2: L2, mut frames: Frames) -> Result<u64, 
     match virtualization().ok_or(missing)? {
         Virtualization::Vmx => {
             let tables = Tables::new(Format::Ept, params.levels, 0, &mut frames);
-            let vmx = Vmx::new(params.levels, tables.root(), &l2, &mut frames)?;
+            let vmx = Vmx::new(params.levels, tables.root(), l2.start(), &mut frames)?;
             drive(vmx, l2, tables, frames)
         }
         Virtualization::Svm => {
             let tables = Tables::new(Format::Paging, params.levels, 0, &mut frames);
-            let svm = Svm::new(params.levels, tables.root(), &l2, &mut frames)?;
+            let svm = Svm::new(params.levels, tables.root(), l2.start(), &mut frames)?;
             drive(svm, l2, tables, frames)
         }
     }

@@ -3,6 +3,7 @@
 use core::ops::Range;
 
 use crate::frames::{Frames, LARGE, PAGE};
+use crate::hypervisor::{Registers, Start};
 use crate::protocol::{LARGE_PAGE, Outcome};
 use crate::tables::{Format, Size, Tables};
 
@@ -11,29 +12,18 @@ const SHIFT: u64 = 1 << 30;
 /// How many pages its code and page tables may have.
 pub const OWN_PAGES: u64 = 16;
 /// The linear address of the code, where L2 starts.
-pub const CODE: u64 = 0x40_0000;
+const CODE: u64 = 0x40_0000;
 /// The linear address of the page with the first mark; that of the next is a page further.
 const MARKS: u64 = 0x1_0000;
 /// The first mark; the next is one more.
 const MARK: u64 = 0x4c32_0000_0000_0001;
 
-/// What L2 runs: `1: mov [rdi], rax; inc rax; add rdi, 0x1000; dec rcx; jnz 1b; hlt`. That is RCX
+/// What L2 runs, with the next mark in RAX, how many are left in RCX, and where it goes in RDI: `1: mov [rdi], rax; inc rax; add rdi, 0x1000; dec rcx; jnz 1b; hlt`. That is RCX
 /// marks, the first of which is RAX, each at the begin of a page from RDI.
 const PROGRAM: [u8; 19] = [
     0x48, 0x89, 0x07, 0x48, 0xff, 0xc0, 0x48, 0x81, 0xc7, 0x00, 0x10, 0x00, 0x00, 0x48, 0xff, 0xc9,
     0x75, 0xee, 0xf4,
 ];
-
-/// The registers that L2 uses. The CPU leaves them alone when it enters and exits L2.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Registers {
-    /// The next mark.
-    pub rax: u64,
-    /// How many marks are left.
-    pub rcx: u64,
-    /// Where the next mark goes.
-    pub rdi: u64,
-}
 
 /// A page that is to be mapped for L2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,9 +77,9 @@ impl L2 {
         Self { own: start..own.next_address(), paging, places }
     }
 
-    /// CR3, by which its page tables are walked.
-    pub fn cr3(&self) -> u64 {
-        self.paging.root()
+    /// How it starts.
+    pub fn start(&self) -> Start {
+        Start { cr3: self.paging.root(), rip: CODE }
     }
 
     /// The registers that it starts with.

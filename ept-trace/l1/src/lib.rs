@@ -6,18 +6,19 @@
 //! the end that every mark is where its tables lead. So a table that KVM walks wrongly is noticed.
 //!
 //! The program is built for `x86_64-unknown-none` by the build script of `ept-trace`, which
-//! embeds it. As a library it is built for the host too, for the [`protocol`] and for tests.
+//! embeds it. As a library it is built for the host too, for the [`protocol`] and for tests. The
+//! lab's `walker` has its VMX and SVM from here.
 #![cfg_attr(not(test), no_std)]
 #![expect(clippy::cast_possible_truncation, reason = "it runs in 64-bit mode alone")]
 
+pub mod cpu;
+pub mod frames;
 pub mod protocol;
+pub mod svm;
+pub mod vmx;
 
-mod cpu;
-mod frames;
 mod hypervisor;
 mod l2;
-mod svm;
 mod tables;
-mod vmx;
 
-pub use hypervisor::run;
+pub use hypervisor::{Exit, Registers, Start, Vcpu, run};

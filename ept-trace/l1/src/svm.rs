@@ -5,26 +5,29 @@ use core::arch::x86_64::__cpuid;
 
 use crate::cpu;
 use crate::frames::{Frames, Page};
-use crate::hypervisor::{Exit, Vcpu};
-use crate::l2::{self, L2, Registers};
+use crate::hypervisor::{Exit, Registers, Start, Vcpu};
 use crate::protocol::{Missing, Outcome};
 
 /// CPUID Fn8000_000A_EDX\[NP\]: nested paging.
 const CPUID_NP: u32 = 1;
 /// EFER, and its SVME bit: §3.1.7.
-const EFER: u32 = 0xc0000080;
+pub const EFER: u32 = 0xc0000080;
 const EFER_SVME: u64 = 1 << 12;
 /// Where VMRUN saves L1's state: §15.30.4.
 const VM_HSAVE_PA: u32 = 0xc0010117;
 
-/// Control area: the intercepts of HLT and of shutdown, here in the upper half of a word.
+/// Control area: the intercepts of all exceptions, and in the upper half of the word those of HLT
+/// and of shutdown.
 const INTERCEPTS: usize = 0x008;
+const INTERCEPT_EXCEPTIONS: u64 = 0xffff_ffff;
 const INTERCEPT_HLT_SHUTDOWN: u64 = (1 << 24 | 1 << 31) << 32;
 /// The intercept of VMRUN, which must be set: §15.5.1.
 const INTERCEPTS_SVM: usize = 0x010;
 const INTERCEPT_VMRUN: u64 = 1;
-/// The guest's ASID, which must not be 0: §15.5.1.
+/// The guest's ASID, which must not be 0: §15.5.1. In the upper half of the word, what VMRUN
+/// flushes: all of the TLB, §15.16.2.
 const ASID: usize = 0x058;
+const FLUSH_ALL: u64 = 1 << 32;
 /// Why the guest exited: §15.6.
 const EXITCODE: usize = 0x070;
 const EXITINFO1: usize = 0x078;
@@ -65,7 +68,7 @@ pub struct Svm {
 
 impl Svm {
     /// Sets it up to run L2 from its start.
-    pub fn new(levels: u64, root: u64, l2: &L2, frames: &mut Frames) -> Result<Self, Outcome> {
+    pub fn new(levels: u64, root: u64, start: Start, frames: &mut Frames) -> Result<Self, Outcome> {
         if __cpuid(0x8000000a).edx & CPUID_NP == 0 {
             return Err(Outcome::NotOffered(Missing::NestedPaging));
         }
@@ -92,15 +95,25 @@ impl Svm {
         }
         svm.write(SAVED_EFER, efer);
         svm.write(SAVED_CR4, CR4_PAE);
-        svm.write(SAVED_CR3, l2.cr3());
+        svm.write(SAVED_CR3, start.cr3);
         svm.write(SAVED_CR0, cpu::cr0());
         svm.write(SAVED_DR7, 1 << 10);
         svm.write(SAVED_DR6, 0xffff_0ff0);
         svm.write(SAVED_RFLAGS, 2);
-        svm.write(SAVED_RIP, l2::CODE);
-        svm.write(SAVED_RAX, l2.registers().rax);
+        svm.write(SAVED_RIP, start.rip);
         svm.write(G_PAT, PAT_AT_RESET);
         Ok(svm)
+    }
+
+    /// Has the next run start L2 anew, by the tables that this nCR3 leads to, with nothing cached
+    /// of any, and all its exceptions exit.
+    pub fn restart(&mut self, n_cr3: u64, start: Start) {
+        self.write(INTERCEPTS, INTERCEPT_HLT_SHUTDOWN | INTERCEPT_EXCEPTIONS);
+        self.write(ASID, 1 | FLUSH_ALL);
+        self.write(N_CR3, n_cr3);
+        self.write(SAVED_CR3, start.cr3);
+        self.write(SAVED_RFLAGS, 2);
+        self.write(SAVED_RIP, start.rip);
     }
 
     fn write(&mut self, at: usize, value: u64) {
@@ -122,7 +135,8 @@ fn segment(selector: u16, attributes: u16) -> u64 {
 
 impl Vcpu for Svm {
     fn run(&mut self, registers: &mut Registers) -> Result<Exit, Outcome> {
-        // RAX is in the VMCB, and stays there from one run to the next.
+        // RAX is in the VMCB.
+        self.write(SAVED_RAX, registers.rax);
         // SAFETY: the VMCB is whole, and L2 uses no registers but these. CLGI keeps interrupts off
         // until VMRUN, and an exit leaves them so: §15.17.
         unsafe {
@@ -134,6 +148,7 @@ impl Vcpu for Svm {
                 inout("rdi") registers.rdi,
             );
         }
+        registers.rax = self.read(SAVED_RAX);
         let [reason, qualification, gpa] = [EXITCODE, EXITINFO1, EXITINFO2].map(|at| self.read(at));
         Ok(match reason {
             VMEXIT_HLT => Exit::Halt,

@@ -5,8 +5,8 @@
 //! command, and sends output, exit code and files back over a serial port.
 
 mod cell;
-mod console;
-mod emulator;
+pub mod console;
+pub mod emulator;
 mod faults;
 mod gdb;
 mod initramfs;

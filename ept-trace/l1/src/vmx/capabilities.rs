@@ -11,9 +11,9 @@ const CONTROLS: [u32; 4] = [0x481, 0x482, 0x483, 0x484];
 /// The same without those that are 1 only by default: A.2.
 const TRUE_CONTROLS: [u32; 4] = [0x48d, 0x48e, 0x48f, 0x490];
 /// IA32_VMX_PROCBASED_CTLS2: A.3.3.
-const SECONDARY: u32 = 0x48b;
+pub const SECONDARY: u32 = 0x48b;
 /// IA32_VMX_EPT_VPID_CAP: A.10.
-const EPT_VPID: u32 = 0x48c;
+pub const EPT_VPID: u32 = 0x48c;
 
 /// "Processor-Based VM-Execution Controls", primary: HLT exiting, and activate secondary controls.
 const HLT_EXITING: u32 = 1 << 7;

@@ -8,11 +8,12 @@ pub const SECONDARY_CONTROLS: u64 = 0x401e;
 pub const EXIT_CONTROLS: u64 = 0x400c;
 pub const ENTRY_CONTROLS: u64 = 0x4012;
 pub const EPT_POINTER: u64 = 0x201a;
+pub const EXCEPTION_BITMAP: u64 = 0x4004;
 /// Controls that are 0: exception bitmap, page-fault error-code mask and match, CR3-target count,
 /// counts of MSRs to store and load at exits and entries, event to inject, and the masks of CR0
 /// and CR4.
 pub const ZERO_CONTROLS: [u64; 10] =
-    [0x4004, 0x4006, 0x4008, 0x400a, 0x400e, 0x4010, 0x4014, 0x4016, 0x6000, 0x6002];
+    [EXCEPTION_BITMAP, 0x4006, 0x4008, 0x400a, 0x400e, 0x4010, 0x4014, 0x4016, 0x6000, 0x6002];
 
 // "Guest-State Area". The segments are ES, CS, SS, DS, FS, GS, LDTR, TR, in this order.
 pub const SEGMENTS: usize = 8;

@@ -1,14 +1,14 @@
 //! VMX: the VMCS, VMLAUNCH and VMRESUME. Sections are of the SDM Vol. 3C, by title, for their
 //! numbers change from one edition to the next.
 
-mod capabilities;
+pub mod capabilities;
 mod fields;
 
 use core::arch::asm;
 
 use self::capabilities::{Controls, ept_pointer, revision};
 use self::fields::{
-    ENTRY_CONTROLS, EPT_POINTER, EXIT_CONTROLS, EXIT_QUALIFICATION, EXIT_REASON,
+    ENTRY_CONTROLS, EPT_POINTER, EXCEPTION_BITMAP, EXIT_CONTROLS, EXIT_QUALIFICATION, EXIT_REASON,
     GUEST_ACCESS_RIGHTS, GUEST_BASES, GUEST_CR0, GUEST_CR3, GUEST_CR4, GUEST_DR7, GUEST_LIMITS,
     GUEST_PHYSICAL_ADDRESS, GUEST_RFLAGS, GUEST_RIP, GUEST_SELECTORS, HOST_CR0, HOST_CR3, HOST_CR4,
     HOST_RIP, HOST_RSP, HOST_SELECTORS, INSTRUCTION_ERROR, PIN_BASED_CONTROLS, PRIMARY_CONTROLS,
@@ -17,8 +17,7 @@ use self::fields::{
 };
 use crate::cpu;
 use crate::frames::{Frames, Page};
-use crate::hypervisor::{Exit, Vcpu};
-use crate::l2::{self, L2, Registers};
+use crate::hypervisor::{Exit, Registers, Start, Vcpu};
 use crate::protocol::Outcome;
 
 /// Basic exit reasons, Vol. 3D Appendix C.
@@ -50,12 +49,13 @@ const L1_SELECTORS: [u64; 7] = [DATA, CODE, DATA, DATA, DATA, DATA, TASK];
 
 /// A CPU in VMX operation, with a current VMCS.
 pub struct Vmx {
+    secondary: u32,
     is_launched: bool,
 }
 
 impl Vmx {
     /// Sets it up to run L2 from its start.
-    pub fn new(levels: u64, root: u64, l2: &L2, frames: &mut Frames) -> Result<Self, Outcome> {
+    pub fn new(levels: u64, root: u64, start: Start, frames: &mut Frames) -> Result<Self, Outcome> {
         let controls = Controls::new()?;
         let eptp = ept_pointer(root, levels)?;
         // SAFETY: CR4.VMXE changes no paging; IA32_FEATURE_CONTROL allows VMXON, as `check` has
@@ -71,9 +71,21 @@ impl Vmx {
             succeeded(vmptrld(vmcs))?;
         }
         write_controls(&controls, eptp)?;
-        write_l2_state(l2)?;
+        write_l2_state(start)?;
         write_l1_state()?;
-        Ok(Self { is_launched: false })
+        Ok(Self { secondary: controls.secondary, is_launched: false })
+    }
+
+    /// Has the next run start L2 anew, by the tables that this EPTP leads to, with nothing cached
+    /// of any, with these secondary controls beside the usual ones, and all its exceptions exit.
+    pub fn restart(&mut self, eptp: u64, secondary: u32, start: Start) -> Result<(), Outcome> {
+        vmwrite(EXCEPTION_BITMAP, u32::MAX.into())?;
+        vmwrite(SECONDARY_CONTROLS, (self.secondary | secondary).into())?;
+        vmwrite(EPT_POINTER, eptp)?;
+        vmwrite(GUEST_CR3, start.cr3)?;
+        vmwrite(GUEST_RIP, start.rip)?;
+        vmwrite(GUEST_RFLAGS, 2)?;
+        invept_all()
     }
 }
 
@@ -94,7 +106,7 @@ fn write_controls(controls: &Controls, eptp: u64) -> Result<(), Outcome> {
     vmwrite(EPT_POINTER, eptp)
 }
 
-fn write_l2_state(l2: &L2) -> Result<(), Outcome> {
+fn write_l2_state(start: Start) -> Result<(), Outcome> {
     vmwrite_zeros(&ZERO_GUEST_STATE)?;
     for (offset, (selector, limit, rights)) in (0..).step_by(2).zip(L2_SEGMENTS) {
         vmwrite(GUEST_SELECTORS + offset, selector)?;
@@ -104,10 +116,10 @@ fn write_l2_state(l2: &L2) -> Result<(), Outcome> {
     }
     vmwrite(VMCS_LINK_POINTER, u64::MAX)?;
     vmwrite(GUEST_CR0, cpu::cr0())?;
-    vmwrite(GUEST_CR3, l2.cr3())?;
+    vmwrite(GUEST_CR3, start.cr3)?;
     vmwrite(GUEST_CR4, cpu::cr4())?;
     vmwrite(GUEST_DR7, 1 << 10)?;
-    vmwrite(GUEST_RIP, l2::CODE)?;
+    vmwrite(GUEST_RIP, start.rip)?;
     vmwrite(GUEST_RFLAGS, 2)
 }
 
@@ -187,7 +199,27 @@ macro_rules! instructions_on_regions {
 }
 instructions_on_regions!(vmxon vmclear vmptrld);
 
-fn vmwrite(field: u64, value: u64) -> Result<(), Outcome> {
+/// INVEPT of everything, for all EPTPs: "Operations that Invalidate Cached Mappings".
+fn invept_all() -> Result<(), Outcome> {
+    const GLOBAL: u64 = 2;
+    let descriptor = [0_u64; 2];
+    let failed: u8;
+    // SAFETY: forgets mappings, which are made anew.
+    unsafe {
+        asm!(
+            "invept {kind}, [{descriptor}]",
+            "setna {failed}",
+            kind = in(reg) GLOBAL,
+            descriptor = in(reg) &raw const descriptor,
+            failed = lateout(reg_byte) failed,
+            options(nostack),
+        );
+    }
+    succeeded(failed)
+}
+
+/// Writes a field of the VMCS.
+pub fn vmwrite(field: u64, value: u64) -> Result<(), Outcome> {
     let failed: u8;
     // SAFETY: the VMCS is only data until VMLAUNCH or VMRESUME.
     unsafe {
@@ -208,7 +240,7 @@ fn vmwrite_zeros(fields: &[u64]) -> Result<(), Outcome> {
 }
 
 /// Reads a field; 0 if there is no current VMCS, or no such field in it.
-fn vmread(field: u64) -> u64 {
+pub fn vmread(field: u64) -> u64 {
     let mut value = 0;
     // SAFETY: reading changes nothing. If it fails, the destination is left alone.
     unsafe {
