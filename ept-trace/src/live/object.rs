@@ -150,10 +150,10 @@ impl Object {
     }
 
     /// Tells the kernel side where KVM's variables are.
-    pub(super) fn set_variables(&mut self, variables: Variables) -> Result<()> {
+    pub(super) fn set_variables(&mut self, variables: &Variables) -> Result<()> {
         let map = self.ebpf.map_mut("VARIABLES").context("no map VARIABLES")?;
         let mut array = Array::<_, Abi<Variables>>::try_from(map)?;
-        Ok(array.set(0, Abi(variables), 0)?)
+        Ok(array.set(0, Abi(*variables), 0)?)
     }
 
     /// Sends the kernel side's own messages to the log.

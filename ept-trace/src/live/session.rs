@@ -91,7 +91,7 @@ impl Session {
         let config = host.config(&tracefs, options.filter);
         let ring_bytes = options.ring_bytes.unwrap_or(RING_BYTES);
         let mut object = Object::open(&config, ring_bytes, options.object.as_deref())?;
-        object.set_variables(host.variables(&tracefs))?;
+        object.set_variables(&host.variables(&tracefs))?;
         object.forward_logs();
 
         let makes_kprobes =
@@ -245,7 +245,7 @@ impl Session {
 
     fn read_anew(&mut self) -> Result<Vec<Event>> {
         // Until the new addresses are known, none are.
-        self.object.set_variables(Variables::UNKNOWN)?;
+        self.object.set_variables(&Variables::UNKNOWN)?;
         self.hooks.remove_inner(&self.object, &self.tracefs);
         let host = Host::read();
         if !self.loading.is_unchanged() || host.is_err() {
@@ -269,9 +269,9 @@ impl Session {
                 events.push(now(self.plan.event()));
             }
             // Last: which register has the EPTP goes with the place that it is read at.
-            self.object.set_variables(self.host.variables(&self.tracefs))?;
+            self.object.set_variables(&self.host.variables(&self.tracefs))?;
             if !self.loading.is_unchanged() {
-                self.object.set_variables(Variables::UNKNOWN)?;
+                self.object.set_variables(&Variables::UNKNOWN)?;
             }
         } else {
             // What has waited was read by the offsets of another kvm.
