@@ -6,12 +6,13 @@
 mod level;
 mod nested;
 mod pointer;
+mod walk;
 
 use super::fault::Fault;
 use crate::lab::Cpu;
 
 /// Rules without a row, and why.
-pub const WITHOUT: [(&str, &str); 0] = [];
+pub const WITHOUT: [(&str, &str); 2] = [("EPT304", "TODO"), ("EPT305", "TODO")];
 
 const SVM: &[Cpu] = &[Cpu::Svm];
 const SVM_LA48: &[Cpu] = &[Cpu::SvmLa48];
@@ -37,7 +38,7 @@ const NO_CAPABILITY: &str = "NPT has no capability register";
 
 /// All faults.
 pub fn all() -> impl Iterator<Item = &'static Fault> {
-    [level::FAULTS, pointer::FAULTS, nested::FAULTS].into_iter().flatten()
+    [level::FAULTS, pointer::FAULTS, walk::FAULTS, nested::FAULTS].into_iter().flatten()
 }
 
 #[cfg(test)]

@@ -1,0 +1,88 @@
+//! Faults in the entries that KVM makes, and in those that somebody else has made of them.
+
+use super::super::fault::{Change, Fault, change, out, pokes, variable};
+use super::{ALL, ANY, ANY_SVM, ANY_VMX};
+
+/// A bit that KVM adds to its writable leaves, in this byte of `shadow_dirty_mask`. So the tables
+/// themselves are as they should be, and KVM finds its way in them.
+const fn leaves(within: u32, old: &'static str, new: &'static str) -> Change {
+    change("shadow_dirty_mask", within, old, new)
+}
+
+/// Faults in entries.
+pub static FAULTS: &[Fault] = &[
+    Fault {
+        rule: "EPT301",
+        what: "leaves are misconfigured: EPT's of memory type 7, tables of NPT with the reserved bit 8",
+        values: ["an entry is misconfigured", "0x*"],
+        // What hangs is seen to hang.
+        also: &["EPT121"],
+        seeds: &[
+            pokes(ANY_VMX, ALL, &[leaves(1, "00", "08")]),
+            pokes(ANY_SVM, ALL, &[change("shadow_present_mask", 2, "..00", "..01")]),
+        ],
+        ..Fault::USUAL
+    },
+    Fault {
+        rule: "EPT302",
+        what: "KVM's entries lack the bit to execute, or have the bit not to",
+        values: ["RET_PF_*", "the rights deny the access"],
+        // What hangs is seen to hang.
+        also: &["EPT121"],
+        seeds: &[
+            pokes(ANY_VMX, &["5.10", "6.1", "6.12"], &[variable("shadow_x_mask", "04", "00")]),
+            pokes(
+                ANY_VMX,
+                &["7.2"],
+                &[
+                    variable("shadow_xs_mask", "04", "00"),
+                    change("shadow_xu_mask", 2, "0004", "0000"),
+                ],
+            ),
+            pokes(ANY_SVM, &["5.10", "6.1", "6.12"], &[not_executable("shadow_x_mask")]),
+            pokes(
+                ANY_SVM,
+                &["7.2"],
+                &[not_executable("shadow_xs_mask"), not_executable("shadow_xu_mask")],
+            ),
+        ],
+        ..Fault::USUAL
+    },
+    Fault {
+        rule: "EPT303",
+        what: "leaves have bit 30, and lead to where there is no memory",
+        values: ["HPA 0x*", "0x*"],
+        seeds: &[pokes(ANY, ALL, &[leaves(4, "......00", "......40")])],
+        ..Fault::USUAL
+    },
+    Fault {
+        rule: "EPT306",
+        what: "leaves have bit 46 of an address, and the host has 40",
+        values: ["0x*", "40"],
+        // The CPU refuses them.
+        also: &["EPT301"],
+        seeds: &[pokes(ANY, ALL, &[leaves(6, "..........00", "..........40")])],
+        ..Fault::USUAL
+    },
+    Fault {
+        rule: "EPT307",
+        what: "leaves of EPT are write-through, those of NPT have PWT",
+        values: ["0x*", "0"],
+        seeds: &[
+            pokes(ANY_SVM, ALL, &[leaves(1, "40", "48")]),
+            pokes(ANY_VMX, &["5.10", "6.1"], &[memory_type("b870000000", "b860000000")]),
+            pokes(ANY_VMX, &["6.12", "7.2"], &[memory_type("83c030", "83c020")]),
+        ],
+        ..Fault::USUAL
+    },
+];
+
+/// Bit 63 of a mask, which is NX in NPT.
+const fn not_executable(mask: &'static str) -> Change {
+    change(mask, 8, "..............00", "..............80")
+}
+
+/// A change where KVM chooses the memory type.
+const fn memory_type(old: &'static str, new: &'static str) -> Change {
+    change("vmx_get_mt_mask", 73, old, new)
+}
