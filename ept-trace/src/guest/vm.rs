@@ -28,7 +28,7 @@ pub enum Ended {
 pub(super) fn run(kvm: &Kvm, guest: &Guest) -> Result<Ended> {
     let done = match guest.program {
         Program::Halt => halt::run(kvm, guest),
-        Program::Touch(gpa) => touch::run(kvm, guest, gpa),
+        Program::Touch { gpa, again } => touch::run(kvm, guest, gpa, again),
         Program::Nested(levels) => nested::run(kvm, guest, levels),
     };
     done.or_else(|err| match err.downcast::<Refused>() {

@@ -36,6 +36,9 @@ pub(in crate::cli) struct Args {
     /// Instead: guests that write to this GPA in 64-bit mode, in memory of its own
     #[arg(long, value_name = "GPA", value_parser = gpa, group = "instead")]
     touch: Option<u64>,
+    /// With --touch: again for each line on stdin
+    #[arg(long, requires = "touch")]
+    again: bool,
     /// Instead: guests that are hypervisors, with nested page tables of 4 and of 5 levels, for
     /// MAXPHYADDR 40 and 52 unless told otherwise
     #[arg(long, group = "instead")]
@@ -79,7 +82,7 @@ impl Args {
             eprintln!("ept-trace: random guests, to be repeated with --seed {seed}");
             Box::new(RandomGuests::new(vcpus, seed))
         } else if let Some(gpa) = self.touch {
-            Box::new(touching(gpa, &cpuids).into_iter())
+            Box::new(touching(gpa, self.again, &cpuids).into_iter())
         } else if self.nested {
             Box::new(nested(&cpuids).into_iter())
         } else if self.mixed.is_empty() {

@@ -1,7 +1,7 @@
 //! Faults in the entries that KVM makes, and in those that somebody else has made of them.
 
-use super::super::fault::{Change, Fault, change, out, pokes, variable};
-use super::{ALL, ANY, ANY_SVM, ANY_VMX};
+use super::super::fault::{Change, Entry, Fault, change, entries, out, pokes, variable};
+use super::{ALL, ANY, ANY_SVM, ANY_VMX, FORCING, RENAMED};
 
 /// A bit that KVM adds to its writable leaves, in this byte of `shadow_dirty_mask`. So the tables
 /// themselves are as they should be, and KVM finds its way in them.
@@ -56,6 +56,50 @@ pub static FAULTS: &[Fault] = &[
         ..Fault::USUAL
     },
     Fault {
+        rule: "EPT303",
+        what: "a leaf gets bit 30 and loses W, which KVM gives back",
+        values: ["HPA 0x*", "0x*"],
+        check: AGAIN,
+        seeds: &[entries(
+            ANY,
+            ALL,
+            &[Entry { table: 1, index: 1, new: "leaf & ~2 | 1 << 30", back: "leaf" }],
+        )],
+        ..Fault::USUAL
+    },
+    Fault {
+        rule: "EPT304",
+        what: "the entry for a table becomes a leaf of 2 MiB without W, which KVM gives back",
+        values: ["HPA 0x*", "1"],
+        // Bit 30 is beyond the lab's memory, so that the guest can do no harm.
+        also: &["EPT303"],
+        check: AGAIN,
+        seeds: &[entries(
+            ANY,
+            FORCING,
+            &[Entry {
+                table: 2,
+                index: 2,
+                new: "leaf & ~address & ~2 | 1 << 7 | 1 << 30",
+                back: "entry",
+            }],
+        )],
+        left_out: &[out(
+            ANY,
+            &["5.10"],
+            "it gives back W of 4 KiB alone, and dies of a larger leaf that it has not made",
+        )],
+        ..Fault::USUAL
+    },
+    Fault {
+        rule: "EPT305",
+        what: "an entry of level 2 leads to its own table",
+        values: ["0x*1a2", "0x*"],
+        check: AGAIN,
+        seeds: &[entries(ANY, &["5.10", "6.1"], TO_ITSELF), entries(ANY, RENAMED, TO_ITSELF_VE)],
+        ..Fault::USUAL
+    },
+    Fault {
         rule: "EPT306",
         what: "leaves have bit 46 of an address, and the host has 40",
         values: ["0x*", "40"],
@@ -76,6 +120,18 @@ pub static FAULTS: &[Fault] = &[
         ..Fault::USUAL
     },
 ];
+
+/// A guest that touches a GPA, and again.
+const AGAIN: &str = "--maxphyaddr 36 --touch 0x40001000 --again";
+
+const TO_ITSELF_2: Entry =
+    Entry { table: 2, index: 2, new: "entry & ~address | table", back: "entry" };
+/// KVM then takes another entry of that table for one of level 1, and maps the page there. It must
+/// be empty again when KVM takes its tables apart.
+const TO_ITSELF: &[Entry] = &[TO_ITSELF_2, Entry { table: 2, index: 1, new: "0", back: "0" }];
+/// The same where empty entries suppress #VE.
+const TO_ITSELF_VE: &[Entry] =
+    &[TO_ITSELF_2, Entry { table: 2, index: 1, new: "1 << 63", back: "1 << 63" }];
 
 /// Bit 63 of a mask, which is NX in NPT.
 const fn not_executable(mask: &'static str) -> Change {
