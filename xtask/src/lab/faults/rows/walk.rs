@@ -94,7 +94,10 @@ pub static FAULTS: &[Fault] = &[
     Fault {
         rule: "EPT305",
         what: "an entry of level 2 leads to its own table",
-        values: ["0x*1a2", "0x*"],
+        // The entry, and the role of the table.
+        values: ["0x*", "0x*"],
+        // 6.1 maps the page as the table's own level asks for, and PS of that is PAT in NPT.
+        also: &["EPT307"],
         check: AGAIN,
         seeds: &[entries(ANY, &["5.10", "6.1"], TO_ITSELF), entries(ANY, RENAMED, TO_ITSELF_VE)],
         ..Fault::USUAL
