@@ -1,8 +1,10 @@
 //! The maps, the constants handed down, and the counting of every call.
 
-use aya_ebpf::bindings::bpf_pidns_info;
+use aya_ebpf::bindings::{BPF_F_MMAPABLE, bpf_pidns_info};
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
-use aya_ebpf::helpers::generated::{bpf_get_ns_current_pid_tgid, bpf_ktime_get_ns};
+use aya_ebpf::helpers::generated::{
+    bpf_get_ns_current_pid_tgid, bpf_get_smp_processor_id, bpf_ktime_get_ns,
+};
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, LruHashMap, PerCpuArray, RingBuf};
 use ept_trace_common::abi::{
@@ -22,6 +24,8 @@ static CONFIG: Config = Config {
     struct_page_size: ABSENT,
     one_walk_in: 0,
     memslot_size: ABSENT,
+    history: 0,
+    reserved: 0,
     fields: Fields {
         kvm: Field::ABSENT,
         vcpu_id: Field::ABSENT,
@@ -76,9 +80,6 @@ static CONFIG: Config = Config {
         ioctl_ret: Field::ABSENT,
         page_gfn: Field::ABSENT,
         page_role: Field::ABSENT,
-        requested_gfn: Field::ABSENT,
-        requested_pfn: Field::ABSENT,
-        requested_level: Field::ABSENT,
     },
 };
 
@@ -94,10 +95,14 @@ pub fn config() -> &'static Config {
 #[map]
 pub static VARIABLES: Array<Variables> = Array::with_max_entries(1, 0);
 
-/// What became of each call, by hook.
+/// What became of each call, by CPU and then by hook. Userspace maps it: while bpf() looks into a
+/// map, the kernel runs no program on that CPU, and calls would be missed for being counted. It sets
+/// the size as well, by the number of CPUs.
 #[map]
-pub static COUNTERS: PerCpuArray<Counters> =
-    PerCpuArray::with_max_entries(Hook::ALL.len() as u32, 0);
+pub static COUNTERS: Array<Counters> = Array::with_max_entries(HOOKS, BPF_F_MMAPABLE);
+
+/// How many hooks there are.
+const HOOKS: u32 = Hook::ALL.len() as u32;
 
 /// The events. Userspace may set another size.
 #[map]
@@ -192,6 +197,33 @@ pub static SCRATCH_WALK: PerCpuArray<WalkRecord> = PerCpuArray::with_max_entries
 /// Userspace may set another size.
 #[map]
 pub static WALKS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
+
+/// The changes of entries, which come in bursts. Userspace may set another size.
+#[map]
+pub static HISTORY: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
+
+/// Changes that threads are about to tell, by `pid_tgid` and the entry before. A change of a table
+/// has those of its entries inside it, and is told before them, or after (7.2).
+#[map]
+pub static CHANGES: LruHashMap<[u64; 2], Change> = LruHashMap::with_max_entries(16384, 0);
+
+/// See [`CHANGES`].
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Change {
+    /// Address of `struct kvm`.
+    pub vm: u64,
+    pub gfn: u64,
+}
+
+/// The gfn and the new entry of the last change that a thread has told, by `pid_tgid`.
+#[map]
+pub static TOLD: LruHashMap<u64, [u64; 2]> = LruHashMap::with_max_entries(4096, 0);
+
+/// VMs of the process that is asked for, by their addresses. Others change their entries as well:
+/// whoever reclaims memory does.
+#[map]
+pub static WANTED_VMS: LruHashMap<u64, u32> = LruHashMap::with_max_entries(4096, 0);
 
 /// The last fault of a vCPU, by its address.
 #[map]
@@ -297,8 +329,10 @@ pub enum Look {
 /// Counts one call of a hook.
 #[inline(always)]
 pub fn count(hook: Hook, outcome: &Outcome) {
-    if let Some(counters) = COUNTERS.get_ptr_mut(hook as u32) {
-        // SAFETY: a per-CPU element; the program cannot be preempted by itself.
+    // SAFETY: a helper without arguments.
+    let cpu = unsafe { bpf_get_smp_processor_id() };
+    if let Some(counters) = COUNTERS.get_ptr_mut(cpu * HOOKS + hook as u32) {
+        // SAFETY: an element of this CPU; the kernel runs one tracing program on a CPU at a time.
         let counters = unsafe { &mut *counters };
         counters.fired += 1;
         match outcome {

@@ -6,6 +6,7 @@
 
 pub mod analysis;
 pub mod ept;
+pub mod memory;
 pub mod model;
 pub mod oracle;
 pub mod rules;

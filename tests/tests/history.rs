@@ -6,7 +6,8 @@ use std::path::Path;
 
 use ept_trace::analysis::Judged;
 use ept_trace::model::{
-    Decision, Event, EventKind, FaultLoop, Load, Nested, RetPf, ShadowMmu, Vendor, Verdict,
+    Decision, Event, EventKind, FaultLoop, Load, Nested, RetPf, ShadowMmu, SpteChange, Vendor,
+    Verdict,
 };
 use tests::{Cell, judge, observations};
 
@@ -58,10 +59,32 @@ fn shadows(events: &mut [Event]) -> impl Iterator<Item = &mut ShadowMmu> {
     })
 }
 
+/// The changes of the entries of a VM with large pages, one of which is write-protected and split,
+/// from its beginning to its end.
+fn entries() -> Vec<Event> {
+    nested("history-svm-6.12.jsonl")
+}
+
+/// Where the TDP MMU sets the entry for this frame, or empties it, for the first time.
+fn change(events: &[Event], level: u8, gfn: u64, is_set: bool) -> usize {
+    let is = |change: &SpteChange| {
+        let is_present = |entry: u64| entry & 1 << 11 != 0;
+        (change.level, change.gfn) == (level, gfn)
+            && change.old.is_some_and(|old| is_present(old) != is_set)
+            && is_present(change.new) == is_set
+    };
+    let found = events.iter().position(|event| match &event.kind {
+        EventKind::SpteChange(change) => is(change),
+        _ => false,
+    });
+    found.expect("such a change")
+}
+
 /// The healthy twins of everything below.
 #[test]
 fn without_the_bugs_nothing_is_found() {
-    for file in ["nested-vmx5-6.12.jsonl", "nested-svm-6.12.jsonl"] {
+    let files = ["nested-vmx5-6.12.jsonl", "nested-svm-6.12.jsonl", "history-svm-6.12.jsonl"];
+    for file in files {
         assert_eq!(found(nested(file)), BTreeSet::new(), "{file}");
     }
     for cell in [VMX5, SVM_5_10] {
@@ -276,4 +299,68 @@ fn an_eptp_made_of_the_vcpu_and_not_of_the_root() {
     let load = loads(&mut events).find(|load| load.level == 5).expect("a root of 5 levels");
     load.page_role = load.page_role.map(|role| role & !0xf | 4);
     assert_eq!(found(events), mismatch(&["EPT202"]));
+}
+
+/// No commit of its own: an entry is written by somebody who holds no lock, or flips in memory.
+#[test]
+fn an_entry_that_is_not_what_kvm_has_set() {
+    let mut events = entries();
+    let emptied = change(&events, 2, 0x400, false);
+    if let EventKind::SpteChange(change) = &mut events[emptied].kind {
+        change.old = change.old.map(|old| old ^ 1 << 21);
+    }
+    assert_eq!(found(events), mismatch(&["EPT401"]));
+
+    let mut events = entries();
+    events.remove(change(&events, 2, 0x400, true));
+    assert_eq!(found(events), mismatch(&["EPT401"]), "a record that is not there");
+
+    let mut events = entries();
+    let set = change(&events, 2, 0x400, true);
+    events[set].kind = EventKind::Loss { hook: "kvm_tdp_mmu_spte_changed".to_owned(), records: 1 };
+    assert_eq!(found(events), BTreeSet::new(), "a loss that is told");
+}
+
+/// A table is filled that the hardware never gets to.
+#[test]
+fn entries_in_a_table_that_was_never_linked() {
+    let mut events = entries();
+    events.remove(change(&events, 3, 0, true));
+    assert_eq!(found(events), mismatch(&["EPT401", "EPT402"]), "and it is unlinked all the same");
+
+    let mut events = entries();
+    for event in &mut events {
+        if let EventKind::SpteChange(change) = &mut event.kind {
+            change.from_start = false;
+        }
+    }
+    events.remove(change(&events, 3, 0, true));
+    assert_eq!(found(events), BTreeSet::new(), "a VM that was there before");
+}
+
+/// A large page where it cannot begin.
+#[test]
+fn a_large_page_that_is_not_aligned() {
+    let mut events = entries();
+    let mut changed = 0;
+    for event in &mut events {
+        if let EventKind::SpteChange(SpteChange { level: 2, old: None, new, .. }) = &mut event.kind
+        {
+            *new |= 1 << 13;
+            changed += 1;
+        }
+    }
+    assert_eq!(changed, 1);
+    assert_eq!(found(events), mismatch(&["EPT403"]));
+}
+
+/// An entry is set in a table that was taken out, and nobody takes it out again.
+#[test]
+fn an_entry_in_a_table_that_was_zapped() {
+    let mut events = entries();
+    events.remove(change(&events, 2, 0x400, false));
+    let set = events.remove(change(&events, 2, 0x400, true));
+    let zapped = change(&events, 3, 0, false);
+    events.insert(zapped + 1, set);
+    assert_eq!(found(events), mismatch(&["EPT404"]));
 }

@@ -15,6 +15,10 @@ pub struct Report {
     pub hardware_setups: Vec<String>,
     /// Every decision.
     pub decisions: Vec<Decision>,
+    /// Walks that were judged.
+    pub walks: u64,
+    /// Of those, the ones that others may have changed meanwhile, and which is said of them.
+    pub raced: u64,
     /// The counts at the end.
     pub summary: Option<Summary>,
     /// All that was wrong or undetermined, was lost or went unseen, a line each. What is advisory
@@ -85,6 +89,7 @@ enum Line {
         verdict: String,
     },
     Decision(Decision),
+    Walk {},
     Finding {
         rule: String,
         verdict: String,
@@ -157,7 +162,11 @@ impl Report {
                 }
                 self.decisions.push(decision);
             }
+            Line::Walk {} => self.walks += 1,
             Line::Finding { verdict, .. } if is_fine(&verdict) => {}
+            Line::Finding { verdict, message, .. } if is_race(&verdict, &message) => {
+                self.raced += 1;
+            }
             Line::Finding { rule, verdict, message } => {
                 self.faults.push(format!("{rule} {verdict}: {message}"));
             }
@@ -195,6 +204,11 @@ impl Summary {
 /// An advisory is legal, and may be what the kernel at hand calls for.
 fn is_fine(verdict: &str) -> bool {
     matches!(verdict, "ok" | "advisory")
+}
+
+/// A walk of which nothing can be said because of what others did meanwhile, as its rule says it.
+fn is_race(verdict: &str, message: &str) -> bool {
+    verdict == "undetermined" && message.contains(", which may be")
 }
 
 fn or_unknown<T: ToString>(value: Option<T>) -> String {
@@ -260,6 +274,24 @@ mod tests {
         let advisory = DECISION.replace("\"ok\"", "\"advisory\"");
         let finding = r#"{"type":"finding","rule":"EPT120","verdict":"advisory","message":"x"}"#;
         assert_eq!(faults(&[&advisory, finding]), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_raced_walk_is_counted_and_no_fault() {
+        let finding = |message: &str, verdict: &str| {
+            format!(
+                r#"{{"type":"finding","rule":"EPT302","verdict":"{verdict}","message":"{message}"}}"#
+            )
+        };
+        let walk = r#"{"type":"walk","vm":1,"verdict":"undetermined"}"#;
+        let raced = finding("GPA 0x1000: not there, which may be right: a race", "undetermined");
+        let report = Report::parse(&[walk, &raced, walk].join("\n")).unwrap_or_default();
+        assert_eq!((report.walks, report.raced, report.faults.len()), (2, 1, 0));
+        for (message, verdict) in
+            [("the masks are not known", "undetermined"), ("it faults, which may be", "mismatch")]
+        {
+            assert_eq!(faults(&[walk, &finding(message, verdict)]).len(), 1, "{message}");
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, anyhow, bail};
 
-use crate::judged::{Report, Summary};
+use crate::judged::Report;
 use crate::lab::{self, Cell, Cpu, KernelChoice, Options, Outcome, matrix};
 use crate::setup::Setup;
 use crate::{command, document};
@@ -29,18 +29,22 @@ const COMMAND: [&str; 3] = [
      code=$?
      ept-trace check -j --nested --maxphyaddr 52 -o /out/nested.jsonl >/out/check-nested.jsonl \
          2>/out/nested.txt
+     ept-trace check -j >/out/check-walks.jsonl 2>/out/walks.txt || code=$?
      exit $code",
 ];
 
 /// A cell whose KVM has a bug, and the rule that must find it: see the notes in `docs/kernels.md`.
 const NESTED_BUG: (&str, &str) = ("svm-5.10", "EPT503");
 
+/// Fewer walks than this are not what the scenarios make.
+const FEWEST_WALKS: u64 = 1000;
+
 /// The cells whose nested guests are kept, one for EPT and one for NPT.
 const KEEP_NESTED: [&str; 2] = ["svm-6.12", "vmx5-6.12"];
 
 const HEAD: &str = "\
-| CPU | Kernel | Decision | Decisions | Root level: MAXPHYADDR | L2 ran on an L1's table of levels | Hooks that fired | hardware_setup | Seconds |
-|---|---|---|---|---|---|---|---|---|
+| CPU | Kernel | Decision | Decisions | Root level: MAXPHYADDR | Walks (raced) | L2 ran on an L1's table of levels | Hooks that fired | hardware_setup | Seconds |
+|---|---|---|---|---|---|---|---|---|---|
 ";
 
 /// A cell that was checked and found right.
@@ -100,6 +104,13 @@ fn check(cell: &Cell, outcome: &Outcome, out: &Path) -> Result<Checked> {
     }
     let parse = |file: &str| Report::parse(&read(file)?);
     let (report, nested) = (parse("check.jsonl")?, parse("check-nested.jsonl")?);
+    let walks = parse("check-walks.jsonl")?;
+    if !walks.faults.is_empty() {
+        bail!("scenarios: {}", walks.faults.join("; "));
+    }
+    if walks.walks < FEWEST_WALKS {
+        bail!("only {} walks were seen", walks.walks);
+    }
     if !report.faults.is_empty() {
         bail!("{}", report.faults.join("; "));
     }
@@ -121,7 +132,7 @@ fn check(cell: &Cell, outcome: &Outcome, out: &Path) -> Result<Checked> {
     if !levels.contains(&4) {
         bail!("no L2 ran on an L1's table of 4 levels");
     }
-    Ok(Checked { row: table_row(cell, outcome, &report, &nested, &levels)?, corpus })
+    Ok(Checked { row: table_row(cell, outcome, [&report, &nested, &walks], &levels)?, corpus })
 }
 
 /// Of those that KVM offered, the levels of L1's tables on which an L2 ran to its end.
@@ -133,8 +144,7 @@ fn levels_of_l1(told: &str) -> BTreeSet<u8> {
 fn table_row(
     cell: &Cell,
     outcome: &Outcome,
-    report: &Report,
-    nested: &Report,
+    [report, nested, walks]: [&Report; 3],
     levels_of_l1: &BTreeSet<u8>,
 ) -> Result<String> {
     let facts = report.facts.as_ref().context("no facts of a loaded KVM were seen")?;
@@ -148,8 +158,9 @@ fn table_row(
         facts.behaviour.era().to_string(),
         summary.decisions.to_string(),
         levels(report),
+        format!("{} ({})", walks.walks, walks.raced),
         levels_of_l1.iter().map(u8::to_string).collect::<Vec<_>>().join(", "),
-        hooks(summary, nested.summary.as_ref()),
+        hooks(&[report, nested, walks]),
         format!("`{}`", report.hardware_setups.join("`, `")),
         format!("{:.0}", outcome.total_time.as_secs_f64()),
     ];
@@ -165,9 +176,9 @@ fn levels(report: &Report) -> String {
     report.by_level().into_iter().map(level).collect::<Vec<_>>().join("; ")
 }
 
-/// The hooks that fired in either run; `hardware_setup` has a column of its own.
-fn hooks(summary: &Summary, nested: Option<&Summary>) -> String {
-    let runs = [Some(summary), nested].into_iter().flatten();
+/// The hooks that fired in any of the runs; `hardware_setup` has a column of its own.
+fn hooks(runs: &[&Report]) -> String {
+    let runs = runs.iter().filter_map(|run| run.summary.as_ref());
     let fired = runs.flat_map(|run| &run.hooks).filter(|hook| hook.fired > 0);
     let names =
         fired.map(|hook| hook.hook.as_str()).filter(|name| !name.contains("hardware_setup"));

@@ -45,6 +45,10 @@ pub struct Config {
     pub one_walk_in: u32,
     /// Size of `struct kvm_memory_slot`, in bytes, where the memslots are an array (before 5.17).
     pub memslot_size: u32,
+    /// 1: changes of entries are captured.
+    pub history: u32,
+    /// Explicit padding.
+    pub reserved: u32,
     /// Members of `kvm_vcpu` and `kvm`.
     pub fields: Fields,
     /// The way from a file descriptor to a vCPU.
@@ -182,12 +186,6 @@ pub struct TracepointFields {
     pub page_gfn: Field,
     /// `kvm_mmu_get_page`: `role`.
     pub page_role: Field,
-    /// `kvm_mmu_spte_requested`: `gfn`.
-    pub requested_gfn: Field,
-    /// `kvm_mmu_spte_requested`: `pfn`.
-    pub requested_pfn: Field,
-    /// `kvm_mmu_spte_requested`: `level`.
-    pub requested_level: Field,
 }
 
 /// What is known of the modules that are loaded now: addresses, 0 where unknown, and what only
@@ -221,6 +219,56 @@ pub struct Variables {
     pub l1_efer: Field,
     /// In `struct pt_regs` where `vmx_load_mmu_pgd` writes EPT_POINTER: the EPTP.
     pub eptp: Field,
+    /// In the records of kvm's own tracepoints.
+    pub tracepoints: KvmTracepoints,
+}
+
+/// Places in the records of tracepoints that come with kvm, from their `format` files.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KvmTracepoints {
+    /// `kvm_mmu_spte_requested`: `gfn`.
+    pub requested_gfn: Field,
+    /// `kvm_mmu_spte_requested`: `pfn`.
+    pub requested_pfn: Field,
+    /// `kvm_mmu_spte_requested`: `level`.
+    pub requested_level: Field,
+    /// `kvm_tdp_mmu_spte_changed`: `as_id`.
+    pub changed_as_id: Field,
+    /// `kvm_tdp_mmu_spte_changed`: `gfn`.
+    pub changed_gfn: Field,
+    /// `kvm_tdp_mmu_spte_changed`: `level`.
+    pub changed_level: Field,
+    /// `kvm_tdp_mmu_spte_changed`: `old_spte`.
+    pub changed_old: Field,
+    /// `kvm_tdp_mmu_spte_changed`: `new_spte`.
+    pub changed_new: Field,
+    /// `kvm_mmu_set_spte`: `gfn`.
+    pub set_gfn: Field,
+    /// `kvm_mmu_set_spte`: `level`.
+    pub set_level: Field,
+    /// `kvm_mmu_set_spte`: `spte`.
+    pub set_spte: Field,
+    /// `kvm_mmu_set_spte`: `sptep`.
+    pub set_place: Field,
+}
+
+impl KvmTracepoints {
+    /// None of them is there.
+    pub const ABSENT: Self = Self {
+        requested_gfn: Field::ABSENT,
+        requested_pfn: Field::ABSENT,
+        requested_level: Field::ABSENT,
+        changed_as_id: Field::ABSENT,
+        changed_gfn: Field::ABSENT,
+        changed_level: Field::ABSENT,
+        changed_old: Field::ABSENT,
+        changed_new: Field::ABSENT,
+        set_gfn: Field::ABSENT,
+        set_level: Field::ABSENT,
+        set_spte: Field::ABSENT,
+        set_place: Field::ABSENT,
+    };
 }
 
 impl Variables {
@@ -238,5 +286,6 @@ impl Variables {
         l1_cr4: Field::ABSENT,
         l1_efer: Field::ABSENT,
         eptp: Field::ABSENT,
+        tracepoints: KvmTracepoints::ABSENT,
     };
 }

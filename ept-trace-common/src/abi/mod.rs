@@ -6,10 +6,12 @@
 mod config;
 mod records;
 
-pub use config::{Config, Field, Fields, FileFields, RaceFields, TracepointFields, Variables};
+pub use config::{
+    Config, Field, Fields, FileFields, KvmTracepoints, RaceFields, TracepointFields, Variables,
+};
 pub use records::{
     ConfigureRecord, DecisionRecord, FaultLoopRecord, LEVELS, LoadRecord, MmuState, RootRecord,
-    SetupRecord, ShadowRecord, Subject, VmRecord, WalkRecord, flag, handler, unread,
+    SetupRecord, ShadowRecord, SpteRecord, Subject, VmRecord, WalkRecord, flag, handler, unread,
 };
 
 /// Marks a member that this kernel does not have.
@@ -70,11 +72,21 @@ pub enum Hook {
     SpteRequested = 20,
     /// Return of `kvm_mmu_page_fault`: the fault is handled, and the entries are read.
     PageFaultReturn = 21,
+    /// Entry of `kvm_arch_init_vm`: a VM begins.
+    InitVm = 22,
+    /// Entry of `handle_changed_spte`: whose entry changes.
+    ChangedSpte = 23,
+    /// Entry of `__handle_changed_spte`, as it is called where there are two.
+    ChangedSpteInner = 24,
+    /// Tracepoint `kvmmmu:kvm_tdp_mmu_spte_changed`.
+    SpteChanged = 25,
+    /// Tracepoint `kvmmmu:kvm_mmu_set_spte`: the MMU that is not the TDP MMU has set an entry.
+    SpteSet = 26,
 }
 
 impl Hook {
     /// All hooks, in the order of their numbers.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 27] = [
         Self::InitMmuEntry,
         Self::InitMmuReturn,
         Self::InitTdpMmu,
@@ -97,6 +109,11 @@ impl Hook {
         Self::TdpFaultReturn,
         Self::SpteRequested,
         Self::PageFaultReturn,
+        Self::InitVm,
+        Self::ChangedSpte,
+        Self::ChangedSpteInner,
+        Self::SpteChanged,
+        Self::SpteSet,
     ];
 
     /// The hook with this number.
@@ -139,6 +156,8 @@ pub mod kind {
     pub const FAULT_LOOP: u32 = 8;
     /// A [`super::WalkRecord`].
     pub const WALK: u32 = 9;
+    /// A [`super::SpteRecord`].
+    pub const SPTE: u32 = 10;
 }
 
 /// The head of every record.
@@ -239,7 +258,7 @@ macro_rules! plain {
 plain! {
     Header = 24,
     Counters = 32,
-    Variables = 168,
+    Variables = 264,
     DecisionRecord = 192,
     ConfigureRecord = 56,
     SetupRecord = 24,
@@ -249,6 +268,7 @@ plain! {
     ShadowRecord = 136,
     Subject = 32,
     FaultLoopRecord = 96,
-    Config = 440,
+    Config = 424,
+    SpteRecord = 72,
     WalkRecord = 248,
 }

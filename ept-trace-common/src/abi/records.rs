@@ -333,6 +333,28 @@ pub struct WalkRecord {
     pub inputs: Inputs,
 }
 
+/// An entry was changed.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SpteRecord {
+    /// Kind [`super::kind::SPTE`].
+    pub header: Header,
+    /// Address of `struct kvm`; 0 where that is not known.
+    pub vm: u64,
+    /// First frame of the guest that the entry is for, of 4 KiB.
+    pub gfn: u64,
+    /// The entry before, of [`super::Hook::SpteChanged`].
+    pub old: u64,
+    /// The entry now.
+    pub new: u64,
+    /// Physical address of the entry, of [`super::Hook::SpteSet`].
+    pub place: u64,
+    /// Level of the table that the entry is in.
+    pub level: u32,
+    /// Address space: 1 for SMM; of [`super::Hook::SpteChanged`].
+    pub as_id: u32,
+}
+
 /// Levels of the deepest table.
 pub const LEVELS: usize = 5;
 

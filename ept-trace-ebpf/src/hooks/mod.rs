@@ -2,6 +2,7 @@
 
 mod get_page;
 mod hardware_setup;
+mod history;
 mod init_kvm_mmu;
 mod init_shadow_mmu;
 mod ioctl;

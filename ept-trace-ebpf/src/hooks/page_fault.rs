@@ -11,7 +11,8 @@ use aya_ebpf::programs::{ProbeContext, RetProbeContext};
 use ept_trace_common::abi::{FaultLoopRecord, Hook, Subject, flag, kind, unread};
 
 use crate::maps::{
-    FAULTS, Fault, IN_FAULT, Outcome, Repeated, URGENT, config, count, emit, header, wanted,
+    FAULTS, Fault, IN_FAULT, Outcome, Repeated, URGENT, WANTED_VMS, config, count, emit, header,
+    wanted,
 };
 use crate::{read, slots, vcpu};
 
@@ -38,6 +39,9 @@ pub fn kvm_mmu_page_fault(ctx: ProbeContext) -> u32 {
 fn remember(vcpu: u64, gpa: u64, error_code: u64) -> Outcome {
     let fields = &config().fields;
     let vm = read::field(vcpu, &fields.kvm).unwrap_or(0);
+    if config().history != 0 && config().filter_tgid != 0 {
+        let _ = WANTED_VMS.insert(&vm, &0, 0);
+    }
     let mmu = vcpu::base_of_mmu_in_use(vcpu);
     let fault = Fault {
         vcpu,

@@ -9,7 +9,9 @@ use aya_ebpf::helpers::generated::bpf_get_prandom_u32;
 use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_probe_read_kernel};
 use aya_ebpf::macros::{kretprobe, tracepoint};
 use aya_ebpf::programs::{RetProbeContext, TracePointContext};
-use ept_trace_common::abi::{Hook, LEVELS, Variable, Variables, WalkRecord, flag, kind, unread};
+use ept_trace_common::abi::{
+    Hook, KvmTracepoints, LEVELS, Variable, Variables, WalkRecord, flag, kind, unread,
+};
 
 use crate::maps::{
     Fault, IN_FAULT, Outcome, SCRATCH_WALK, VARIABLES, WALKS, config, count, emit, header,
@@ -29,7 +31,7 @@ const ACCESSED_DIRTY: u64 = 3 << 8 | 3 << 5;
 #[tracepoint]
 pub fn kvm_mmu_spte_requested(ctx: TracePointContext) -> u32 {
     let record = ctx.as_ptr() as u64;
-    let places = &config().tracepoints;
+    let places = VARIABLES.get(0).map_or(KvmTracepoints::ABSENT, |all| all.tracepoints);
     let outcome = match IN_FAULT.get_ptr_mut(&bpf_get_current_pid_tgid()) {
         None => Outcome::Filtered,
         Some(fault) => match (

@@ -53,6 +53,7 @@ impl Analysis {
     /// Judges the next observation.
     pub fn judge(&mut self, event: Event) -> Judged {
         self.known.learn(&event.kind);
+        self.known.follow(&event);
         let judgements = RULES.iter().filter_map(|rule| (rule.judge)(&event, &self.known));
         let mut judged = Judged {
             judgements: judgements.collect(),

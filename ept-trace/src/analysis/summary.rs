@@ -41,6 +41,9 @@ pub struct Summary {
     pub decisions: u64,
     /// Walks observed.
     pub walks: u64,
+    /// Changes of entries observed.
+    #[serde(default)]
+    pub spte_changes: u64,
     /// Observations that some rule called a mismatch.
     pub mismatches: u64,
     /// Observations that could not be judged in full.
@@ -60,6 +63,7 @@ impl Summary {
         match &judged.event.kind {
             EventKind::Decision(_) => self.decisions += 1,
             EventKind::Walk(_) => self.walks += 1,
+            EventKind::SpteChange(_) => self.spte_changes += 1,
             EventKind::Loss { records, .. } => self.lost = self.lost.saturating_add(*records),
             EventKind::Gap { .. } => self.gaps += 1,
             _ => {}

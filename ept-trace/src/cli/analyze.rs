@@ -25,7 +25,7 @@ pub(super) struct Args {
 /// A file that cannot be read.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub(super) struct BadInput(String);
+pub(super) struct BadInput(pub(super) String);
 
 /// Judges the files, one after another.
 pub(super) fn run(args: &Args) -> Result<Exit> {

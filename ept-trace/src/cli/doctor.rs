@@ -40,10 +40,9 @@ pub(super) fn run(args: &Args) -> Result<Exit> {
         Ok(()) => Tracefs::open().map_err(|err| anyhow!(CannotRun(format!("{err:#}")))),
         Err(why) => Err(anyhow!(why)),
     };
-    let plan = tracefs
-        .as_ref()
-        .ok()
-        .map(|tracefs| host.plan(tracefs, Scope { kprobes: !args.tracepoints, walks: true }));
+    let plan = tracefs.as_ref().ok().map(|tracefs| {
+        host.plan(tracefs, Scope { kprobes: !args.tracepoints, walks: true, history: false })
+    });
     let (hooks, not_seen) = match plan.as_ref().map(AttachPlan::event) {
         Some(EventKind::Hooks { hooks, not_seen }) => (hooks, not_seen),
         _ => Default::default(),
@@ -68,8 +67,8 @@ pub(super) fn programs(write: Option<&Path>) -> Result<Exit> {
         return Ok(Exit::Clean);
     }
     preflight()?;
-    let config =
-        Host::read()?.config(&Tracefs::open()?, Filter { one_walk_in: 1, ..Filter::default() });
+    let all = Filter { one_walk_in: 1, history: true, ..Filter::default() };
+    let config = Host::read()?.config(&Tracefs::open()?, all);
     for size in program_sizes(&config)? {
         print(&(serde_json::to_string(&size)? + "\n"))?;
     }

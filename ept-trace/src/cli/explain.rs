@@ -29,7 +29,8 @@ pub(super) struct Args {
     npt: Option<u8>,
 }
 
-fn parse_hex(text: &str) -> Result<u64, String> {
+/// A hexadecimal number, with or without 0x.
+pub(super) fn parse_hex(text: &str) -> Result<u64, String> {
     let digits = text.strip_prefix("0x").unwrap_or(text);
     u64::from_str_radix(digits, 16).map_err(|err| format!("not a hexadecimal number: {err}"))
 }

@@ -43,11 +43,6 @@ impl Judge {
         Ok(judged)
     }
 
-    /// Takes an event in that is not asked for: others are held against it.
-    pub(super) fn pass_over(&mut self, event: &Event) {
-        self.analysis.pass_over(event);
-    }
-
     /// The counts so far.
     pub(super) fn summary(&self) -> &Summary {
         self.analysis.summary()
@@ -93,6 +88,7 @@ mod live {
 
     use super::Judge;
     use crate::analysis::Summary;
+    use crate::model::Event;
     use crate::sink::Observations;
 
     impl Judge {
@@ -110,6 +106,11 @@ mod live {
             }
             self.file = Some(Observations::new(BufWriter::new(file)));
             Ok(())
+        }
+
+        /// Takes an event in that is not asked for: others are held against it.
+        pub(in crate::cli) fn pass_over(&mut self, event: &Event) {
+            self.analysis.pass_over(event);
         }
 
         /// Whether nobody sees or keeps what comes: the reader has gone, and there is no file.

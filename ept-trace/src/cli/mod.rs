@@ -8,6 +8,7 @@ mod doctor;
 mod explain;
 mod judge;
 mod output;
+mod walk;
 #[cfg(feature = "live")]
 mod watch;
 
@@ -44,6 +45,8 @@ enum Verb {
     Doctor(doctor::Args),
     /// Judge recordings made with `watch -o` or `record`
     Analyze(analyze::Args),
+    /// Walk a nested page table to an address, from a dump, this machine or a list of entries
+    Walk(walk::Args),
     /// Explain a rule, or the decision for a MAXPHYADDR step by step
     Explain(explain::Args),
     /// Load every eBPF program, and print what the verifier made of each as JSON lines
@@ -119,6 +122,7 @@ pub fn run() -> ExitCode {
         #[cfg(feature = "live")]
         Verb::Doctor(args) => doctor::run(&args),
         Verb::Analyze(args) => analyze::run(&args),
+        Verb::Walk(args) => walk::run(&args),
         Verb::Explain(args) => explain::run(&args),
         #[cfg(feature = "live")]
         Verb::Programs { write } => doctor::programs(write.as_deref()),

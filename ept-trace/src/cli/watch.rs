@@ -81,6 +81,9 @@ struct SelectArgs {
     /// Which EPT walks to capture: all, off, or 1/N for one of N
     #[arg(long, value_name = "all|off|1/N", default_value = "all", value_parser = parse_walks)]
     walks: u32,
+    /// Also capture each change of an entry, and judge it against those before
+    #[arg(long)]
+    history: bool,
     /// Use tracepoints alone, even where functions can be hooked
     #[arg(long)]
     tracepoints: bool,
@@ -135,7 +138,12 @@ impl From<RecordArgs> for Args {
 impl SelectArgs {
     fn options(&self) -> Options {
         Options {
-            filter: Filter { tgid: self.pid, drop_right: false, one_walk_in: self.walks },
+            filter: Filter {
+                tgid: self.pid,
+                drop_right: false,
+                one_walk_in: self.walks,
+                history: self.history,
+            },
             no_kprobes: self.tracepoints,
             ring_bytes: self.ring,
             object: self.ebpf_object.clone(),

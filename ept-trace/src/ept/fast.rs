@@ -9,9 +9,6 @@ use super::entry::{ACCESSED, DIRTY, LARGE, READ, leaf_memory, rights};
 use super::{Access, Ept, Outcome, PhysRead, Rights, Translation};
 use crate::model::{Gpa, Hpa};
 
-/// Addresses that agree in the bits from this one on share all but the last level of a walk.
-const REGION: u32 = 21;
-
 /// A way down to what maps a stretch of 2 MiB: a table of PTEs, or a leaf above it.
 #[derive(Clone, Copy)]
 struct Descent {
@@ -37,40 +34,9 @@ impl Ept {
         }
     }
 
-    /// Translates many addresses, soonest if those of the same 2 MiB are neighbours. The memory is
-    /// taken not to change meanwhile. Of `gpas` and `outcomes` the longer one's rest is left alone.
-    pub fn translate_all(
-        &self,
-        memory: &impl PhysRead,
-        gpas: &[Gpa],
-        access: &Access,
-        outcomes: &mut [Outcome],
-    ) {
-        if !self.is_ordinary(access) {
-            for (&gpa, outcome) in gpas.iter().zip(outcomes) {
-                *outcome = self.exact(memory, gpa, access);
-            }
-            return;
-        }
-        let needs = self.needs(access);
-        // No address is of this region.
-        let mut region = u64::MAX;
-        let mut descent = self.descent(u64::MAX);
-        for (&gpa, outcome) in gpas.iter().zip(outcomes) {
-            if gpa.0 >> REGION != region {
-                region = gpa.0 >> REGION;
-                descent = self.approach(memory, gpa.0);
-            }
-            *outcome = match self.arrive(memory, gpa.0, needs, &descent) {
-                Some(translation) => Outcome::Translation(translation),
-                None => self.exact(memory, gpa, access),
-            };
-        }
-    }
-
     /// Whether nothing but the ordinary rules can apply to an access that goes through. Sub-page
     /// permissions and #VE matter to denials only, which are the exact walk's anyway.
-    fn is_ordinary(&self, access: &Access) -> bool {
+    pub(super) fn is_ordinary(&self, access: &Access) -> bool {
         let controls = &self.cpu.controls;
         !(controls.mbe
             || controls.paging_write
@@ -80,18 +46,23 @@ impl Ept {
 
     #[cold]
     #[inline(never)]
-    fn exact(&self, memory: &impl PhysRead, gpa: Gpa, access: &Access) -> Outcome {
+    pub(super) fn exact(&self, memory: &impl PhysRead, gpa: Gpa, access: &Access) -> Outcome {
         self.walk(memory, gpa, access).outcome
+    }
+
+    /// Bits of an address that the tables, and the CPU, reach.
+    #[inline(always)]
+    pub(super) fn reach(&self) -> u8 {
+        if self.levels == 4 { 48 } else { 52 }.min(self.cpu.gpa_width())
     }
 
     /// The way down, before its first step.
     #[inline(always)]
     fn descent(&self, gpa: u64) -> Descent {
-        let reach = if self.levels == 4 { 48 } else { 52 }.min(self.cpu.gpa_width());
         Descent {
             entry: self.root,
             level: self.levels + 1,
-            odd: gpa >> reach,
+            odd: gpa >> self.reach(),
             all: u64::MAX,
             not_accessed: 0,
         }

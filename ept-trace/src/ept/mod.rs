@@ -7,6 +7,7 @@
 //! Sections of the SDM are numbered as in revision 325462-092 (June 2026).
 
 mod access;
+mod batch;
 mod bits;
 mod capability;
 mod cpu;

@@ -3,6 +3,7 @@
 mod naive;
 mod world;
 
+use std::collections::BTreeMap;
 use std::num::NonZero;
 use std::thread;
 use std::time::Instant;
@@ -60,15 +61,26 @@ fn compare(seed: u64, walks: u64) -> Tally {
         for _ in 0..4 {
             let access = world::access(&mut random);
             let gpas: [Gpa; 16] = std::array::from_fn(|_| World::gpa(&mut random));
-            let mut batch = [Outcome::LogFull; 16];
-            ept.translate_all(&world, &gpas, &access, &mut batch);
-            for (&gpa, batch) in gpas.iter().zip(&batch) {
+            let mut hpas = [Hpa(0); 16];
+            let mut denied = BTreeMap::new();
+            ept.translate_all(&world, &gpas, &access, &mut hpas, |place, outcome| {
+                denied.insert(place, outcome);
+            });
+            for (place, (&gpa, &hpa)) in gpas.iter().zip(&hpas).enumerate() {
                 let exact = ept.walk(&world, gpa, &access).outcome;
                 let fast = ept.translate(&world, gpa, &access);
                 let naive = naive::walk(world.eptp, &world.cpu, &world, gpa, &access);
                 assert_eq!(exact, naive, "{gpa} {access:?} {world:?}");
                 assert_eq!(fast, exact, "{gpa} {access:?} {world:?}");
-                assert_eq!(*batch, exact, "{gpa} {access:?} {world:?}");
+                match (exact, denied.get(&place)) {
+                    (Outcome::Translation(translation), None) => {
+                        assert_eq!(hpa, translation.hpa, "{gpa} {access:?} {world:?}");
+                    }
+                    (_, told) => {
+                        assert_eq!(told, Some(&exact), "{gpa} {access:?} {world:?}");
+                        assert_eq!(hpa, Hpa(u64::MAX), "{gpa} {access:?} {world:?}");
+                    }
+                }
                 tally.add(&exact);
             }
             done += 16;
@@ -240,44 +252,5 @@ fn memory_types_combine_as_in_the_table() {
             let unpaged = Guest { cr0_pg: false, ..guest };
             assert_eq!(plain.effective(unpaged), memory_type, "PAT counts as WB");
         }
-    }
-}
-
-/// Not a test of anything but speed: `cargo test --release -- --ignored --nocapture ns_per_walk`.
-#[test]
-#[ignore = "prints how long walks take"]
-fn ns_per_walk() {
-    let ept = world::flat();
-    let memory = world::Flat::new();
-    let count: u32 = 1 << 24;
-    let addresses = |step: fn(u64) -> u64| -> Vec<Gpa> {
-        (0..count.into()).map(|at| Gpa(step(at) % world::Flat::BYTES)).collect()
-    };
-    let sequential = addresses(|at| at << 12);
-    let scattered = addresses(|at| at.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20 & !0xfff);
-    for (name, gpas) in [("sequential", &sequential), ("scattered", &scattered)] {
-        let time = |how: &str, walk: &dyn Fn(&[Gpa], &mut [Outcome])| {
-            let mut outcomes = vec![Outcome::LogFull; 4096];
-            let started = Instant::now();
-            for gpas in gpas.chunks(outcomes.len()) {
-                walk(gpas, &mut outcomes);
-            }
-            let each = started.elapsed().as_secs_f64() * 1e9 / f64::from(count);
-            assert!(outcomes.iter().all(|it| matches!(it, Outcome::Translation(_))));
-            println!("{name}: {how} {each:.1} ns");
-        };
-        time("translate_all", &|gpas, outcomes| {
-            ept.translate_all(&memory, gpas, &Access::READ, outcomes);
-        });
-        time("translate", &|gpas, outcomes| {
-            for (&gpa, outcome) in gpas.iter().zip(outcomes) {
-                *outcome = ept.translate(&memory, gpa, &Access::READ);
-            }
-        });
-        time("walk", &|gpas, outcomes| {
-            for (&gpa, outcome) in gpas.iter().zip(outcomes) {
-                *outcome = ept.walk(&memory, gpa, &Access::READ).outcome;
-            }
-        });
     }
 }

@@ -1,4 +1,5 @@
-//! Small guests that make KVM decide: each sets its CPUID, runs a short program, and halts.
+//! Small guests that make KVM decide and walk: each sets its CPUID, runs a short program, and
+//! halts.
 
 mod cpuid;
 mod halt;
@@ -8,6 +9,7 @@ mod nested;
 mod plan;
 mod random;
 mod runner;
+mod scenario;
 mod touch;
 mod vm;
 
@@ -15,5 +17,6 @@ pub use cpuid::{Cpuid, Highest};
 pub use plan::{Guest, Program, mixed, nested, ordinary, touching};
 pub use random::RandomGuests;
 pub use runner::Runner;
+pub use scenario::{Case, CaseOutcome, Host, Scenario, Settings};
 pub use touch::MEMORY as TOUCHING_MEMORY;
-pub use vm::Ended;
+pub use vm::{Ended, run};

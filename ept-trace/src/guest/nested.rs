@@ -96,7 +96,7 @@ impl Shown {
             has_vmx: entry(1).ecx & 1 << 5 != 0,
             has_svm: entry(0x80000001).ecx & 1 << 2 != 0,
             has_la57: entry(7).ecx & 1 << 16 != 0,
-            maxphyaddr: entry(0x80000008).eax.to_le_bytes()[0],
+            maxphyaddr: vm.maxphyaddr(),
         }
     }
 }

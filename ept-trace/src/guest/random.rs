@@ -40,14 +40,28 @@ impl Iterator for RandomGuests {
 /// A pseudo-random generator of 64 bits of state: Steele, Lea and Flood, "Fast splittable
 /// pseudorandom number generators", OOPSLA 2014. Its own, so that a seed means the same for ever.
 #[derive(Clone, Debug)]
-struct SplitMix64(u64);
+pub(super) struct SplitMix64(pub(super) u64);
 
 impl SplitMix64 {
-    fn next(&mut self) -> u64 {
+    pub(super) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e3779b97f4a7c15);
-        let mixed = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58476d1ce4e5b9);
-        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d049bb133111eb);
-        mixed ^ mixed >> 31
+        mix(self.0)
+    }
+
+    /// Below `end`, which is not 0; the bias of the remainder is of no matter here.
+    pub(super) fn below(&mut self, end: u64) -> u64 {
+        self.next() % end
+    }
+
+    /// The numbers below `end` in random order.
+    pub(super) fn shuffled(&mut self, end: u64) -> Vec<u64> {
+        let mut numbers: Vec<_> = (0..end).collect();
+        // Fisher and Yates.
+        for last in (1..numbers.len()).rev() {
+            let other = self.below(last as u64 + 1);
+            numbers.swap(last, usize::try_from(other).unwrap_or(last));
+        }
+        numbers
     }
 
     /// From 1 to `most`; the bias of the remainder is of no matter here.
@@ -80,6 +94,13 @@ impl SplitMix64 {
     }
 }
 
+/// The generator's output for a state: a permutation of all words, so that no two are alike.
+pub(super) fn mix(word: u64) -> u64 {
+    let mixed = (word ^ word >> 30).wrapping_mul(0xbf58476d1ce4e5b9);
+    let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d049bb133111eb);
+    mixed ^ mixed >> 31
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -91,6 +112,15 @@ mod tests {
         let guests = |seed| RandomGuests::new(200, seed).collect::<Vec<_>>();
         assert_eq!(guests(7), guests(7));
         assert_ne!(guests(7), guests(8));
+    }
+
+    #[test]
+    fn a_shuffle_keeps_every_number_and_moves_most() {
+        let shuffled = SplitMix64(1).shuffled(100);
+        assert!(shuffled.iter().zip(0..).filter(|(number, place)| **number == *place).count() < 10);
+        let sorted: BTreeSet<_> = shuffled.into_iter().collect();
+        assert!(sorted.into_iter().eq(0..100));
+        assert!(SplitMix64(1).shuffled(0).is_empty());
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! A guest, from KVM_CREATE_VM to its HLT.
 
+use std::fmt;
+
 use anyhow::{Context as _, Result};
+use ept_trace_common::decision::DEFAULT_MAXPHYADDR;
 use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES, kvm_sregs, kvm_userspace_memory_region};
 use kvm_ioctls::{Kvm, VcpuExit, VcpuFd, VmFd};
 
@@ -21,19 +24,15 @@ pub enum Ended {
 }
 
 /// Creates the guest, sets its CPUID as planned, and runs each of its vCPUs to the end.
-///
-/// # Errors
-///
-/// If KVM refuses any step but a CPUID.
-pub(super) fn run(kvm: &Kvm, guest: &Guest) -> Result<Ended> {
+pub fn run(kvm: &Kvm, guest: &Guest) -> Ended {
     let done = match guest.program {
         Program::Halt => halt::run(kvm, guest),
         Program::Touch { gpa, again } => touch::run(kvm, guest, gpa, again),
         Program::Nested(levels) => nested::run(kvm, guest, levels),
     };
-    done.or_else(|err| match err.downcast::<Refused>() {
-        Ok(refused) => Ok(Ended::Refused(refused.to_string())),
-        Err(err) => Err(err),
+    done.unwrap_or_else(|err| match err.downcast_ref::<Refused>() {
+        Some(refused) => Ended::Refused(refused.to_string()),
+        None => Ended::Otherwise(format!("{err:#}")),
     })
 }
 
@@ -44,6 +43,29 @@ struct Refused {
     call: &'static str,
     cpuid: Cpuid,
     why: kvm_ioctls::Error,
+}
+
+/// A memslot.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Slot {
+    /// Its number.
+    pub(super) number: u32,
+    /// Where it begins.
+    pub(super) gpa: u64,
+    /// In bytes.
+    pub(super) size: u64,
+    /// The number of its memory, which it has from the start.
+    pub(super) memory: usize,
+    /// KVM_MEM_LOG_DIRTY_PAGES, KVM_MEM_READONLY.
+    pub(super) flags: u32,
+}
+
+impl fmt::Display for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { number, gpa, size, flags, .. } = self;
+        write!(f, "KVM_SET_USER_MEMORY_REGION: slot {number}, {size:#x} bytes at GPA {gpa:#x}, ")?;
+        write!(f, "flags {flags:#x}")
+    }
 }
 
 /// A VM with its memory.
@@ -65,32 +87,62 @@ impl Vm {
         Ok(Self { fd, memory: Vec::new(), supported })
     }
 
-    /// Gives it a memslot at a GPA; the number of the slot.
+    /// Gives it a memslot at a GPA; the number of the slot, and of its memory.
     pub(super) fn add_memory(&mut self, gpa: u64, memory: Memory) -> Result<usize> {
-        let slot = self.memory.len();
-        let region = kvm_userspace_memory_region {
-            slot: u32::try_from(slot)?,
-            flags: 0,
-            guest_phys_addr: gpa,
-            memory_size: memory.size(),
-            userspace_addr: memory.address(),
-        };
-        // SAFETY: the memory is mapped, and stays so until after the VM is gone.
-        unsafe { self.fd.set_user_memory_region(region) }.with_context(|| {
-            format!("KVM_SET_USER_MEMORY_REGION: {:#x} bytes at GPA {gpa:#x}", memory.size())
-        })?;
-        self.memory.push(memory);
-        Ok(slot)
+        let size = memory.size();
+        let memory = self.hold(memory);
+        let slot = Slot { number: u32::try_from(memory)?, gpa, size, memory, flags: 0 };
+        self.set_slot(slot)?;
+        Ok(memory)
     }
 
-    /// The memory of a slot.
+    /// Keeps memory for slots to come, until the VM is gone; its number.
+    pub(super) fn hold(&mut self, memory: Memory) -> usize {
+        self.memory.push(memory);
+        self.memory.len() - 1
+    }
+
+    /// Creates, moves, changes or, with size 0, deletes a memslot.
+    pub(super) fn set_slot(&self, slot: Slot) -> Result<()> {
+        self.try_slot(slot).with_context(|| slot.to_string())
+    }
+
+    /// The same; KVM's own error, where it is to refuse it.
+    pub(super) fn try_slot(&self, slot: Slot) -> Result<(), kvm_ioctls::Error> {
+        let memory = self.memory(slot.memory);
+        assert!(slot.size <= memory.size(), "a slot is no larger than its memory");
+        let region = kvm_userspace_memory_region {
+            slot: slot.number,
+            flags: slot.flags,
+            guest_phys_addr: slot.gpa,
+            memory_size: slot.size,
+            userspace_addr: memory.address(),
+        };
+        // SAFETY: so much memory is mapped there, and stays so until after the VM is gone.
+        unsafe { self.fd.set_user_memory_region(region) }
+    }
+
+    /// KVM_GET_DIRTY_LOG: a bit for each page written since it was last asked for.
+    pub(super) fn dirty_log(&self, slot: Slot) -> Result<Vec<u64>> {
+        let size = usize::try_from(slot.size)?;
+        self.fd.get_dirty_log(slot.number, size).context("KVM_GET_DIRTY_LOG")
+    }
+
+    /// The memory of this number.
     pub(super) fn memory(&self, slot: usize) -> &Memory {
         &self.memory[slot]
     }
 
-    /// The memory of a slot, to be written while no vCPU runs.
+    /// The memory of this number, to be written while no vCPU runs.
     pub(super) fn memory_mut(&mut self, slot: usize) -> &mut Memory {
         &mut self.memory[slot]
+    }
+
+    /// MAXPHYADDR in bits that KVM supports: EAX\[7:0\] of leaf 0x80000008.
+    pub(super) fn maxphyaddr(&self) -> u8 {
+        let mut entries = self.supported.as_slice().iter();
+        let sizes = entries.find(|entry| entry.function == 0x80000008);
+        sizes.map_or(DEFAULT_MAXPHYADDR, |entry| entry.eax.to_le_bytes()[0])
     }
 
     /// The CPUID that KVM supports.

@@ -70,6 +70,8 @@ pub struct Scope {
     pub kprobes: bool,
     /// Walks are captured.
     pub walks: bool,
+    /// Changes of entries are captured.
+    pub history: bool,
 }
 
 impl AttachPlan {
@@ -84,12 +86,17 @@ impl AttachPlan {
                 _ if is_of_walks(hook) && !scope.walks => {
                     Err("not asked for: walks are off".to_owned())
                 }
+                _ if is_of_history(hook) && !scope.history => {
+                    Err("not asked for: see --history".to_owned())
+                }
                 // What a fault resolved to is of no use where the fault is not seen.
                 _ if hook == Hook::SpteRequested && !by_function => Err(kprobes
                     .clone()
                     .err()
                     .unwrap_or_else(|| format!("useless without {}", hook_name(Hook::PageFault)))),
-                Place::Tracepoint(..) if by_function && hook != Hook::SpteRequested => {
+                Place::Tracepoint(..)
+                    if by_function && hook != Hook::SpteRequested && !is_of_history(hook) =>
+                {
                     Err("not needed: kvm_init_mmu shows every decision".to_owned())
                 }
                 Place::Tracepoint(category, name) => {
@@ -102,6 +109,7 @@ impl AttachPlan {
             plan.hooks.push(PlannedHook { hook, name: hook_name(hook), attach });
         }
         plan.refuse_halves();
+        plan.tell_lost_history(scope);
         if let Err(why) = decisions {
             let what = if kprobes.is_err() { "no function can" } else { "kvm_init_mmu cannot" };
             plan.lost.extend([
@@ -158,15 +166,40 @@ impl AttachPlan {
         }
     }
 
+    /// Tells what of the changes of entries is not seen.
+    fn tell_lost_history(&mut self, scope: Scope) {
+        if !scope.history {
+            return;
+        }
+        if let Err(why) = self.attach_of(Hook::SpteChanged) {
+            self.lost.push(format!("changes of entries of the TDP MMU are not seen: {why}"));
+            for planned in &mut self.hooks {
+                if is_of_changes(planned.hook) && planned.attach.is_ok() {
+                    let what = hook_name(Hook::SpteChanged);
+                    planned.attach = Err(format!("useless without {what}"));
+                }
+            }
+            return;
+        }
+        let inner = self.attach_of(Hook::ChangedSpteInner).err();
+        let owner = inner.and_then(|_| self.attach_of(Hook::ChangedSpte).err());
+        if let Some(why) = owner.or_else(|| self.attach_of(Hook::InitVm).err()) {
+            self.lost.push(format!("whose entry it is that changes is not seen: {why}"));
+        }
+    }
+
     fn attach_of(&self, hook: Hook) -> Result<&Attach, String> {
         let planned = self.hooks.iter().find(|planned| planned.hook == hook);
         planned.map_or(Err(String::new()), |planned| planned.attach.as_ref().map_err(Clone::clone))
     }
 
-    /// Chooses no tracepoint, for this reason.
+    /// Chooses no tracepoint whose fields are constants of the programs, for this reason.
     pub fn refuse_tracepoints(&mut self, why: &str) {
         for planned in &mut self.hooks {
-            if matches!(planned.attach, Ok(Attach::Tracepoint { .. })) {
+            // Where the fields of the others are is told as soon as kvm is there.
+            let is_constant =
+                matches!(planned.hook, Hook::IoctlEnter | Hook::IoctlExit | Hook::GetPage);
+            if is_constant && matches!(planned.attach, Ok(Attach::Tracepoint { .. })) {
                 planned.attach = Err(why.to_owned());
             }
         }
@@ -220,6 +253,16 @@ pub fn missing_half(hook: Hook, attached: &[Hook]) -> Option<Hook> {
 /// Whether a hook serves walks alone.
 fn is_of_walks(hook: Hook) -> bool {
     matches!(hook, Hook::SpteRequested | Hook::PageFaultReturn)
+}
+
+/// Whether a hook serves the history of entries alone.
+fn is_of_history(hook: Hook) -> bool {
+    is_of_changes(hook) || matches!(hook, Hook::SpteChanged | Hook::SpteSet)
+}
+
+/// Whether a hook tells whose entry it is that changes, and since when that VM is there.
+fn is_of_changes(hook: Hook) -> bool {
+    matches!(hook, Hook::InitVm | Hook::ChangedSpte | Hook::ChangedSpteInner)
 }
 
 /// Whether a hook is not attached because nobody asked for it.
@@ -328,17 +371,28 @@ fn tracepoint(
         return Err(format!("this kernel has no tracepoint {category}:{name}"));
     }
     // The way to a vCPU from an ioctl; a fault has it at hand.
-    let missing_files = host.layout.missing_files.iter().filter(|_| hook != Hook::SpteRequested);
+    let missing_files = host
+        .layout
+        .missing_files
+        .iter()
+        .filter(|_| hook != Hook::SpteRequested && !is_of_history(hook));
     if let Some(first) = host.layout.missing.iter().chain(missing_files).next() {
         return Err(first.clone());
     }
     let fields = super::layout::tracepoint_fields(tracefs);
+    let kvm = super::layout::kvm_tracepoints(tracefs);
     let places: &[Field] = match hook {
         Hook::IoctlEnter => &[fields.ioctl_fd, fields.ioctl_cmd],
         Hook::IoctlExit => &[fields.ioctl_ret],
-        Hook::SpteRequested => {
-            &[fields.requested_gfn, fields.requested_pfn, fields.requested_level]
-        }
+        Hook::SpteRequested => &[kvm.requested_gfn, kvm.requested_pfn, kvm.requested_level],
+        Hook::SpteChanged => &[
+            kvm.changed_as_id,
+            kvm.changed_gfn,
+            kvm.changed_level,
+            kvm.changed_old,
+            kvm.changed_new,
+        ],
+        Hook::SpteSet => &[kvm.set_gfn, kvm.set_level, kvm.set_spte, kvm.set_place],
         _ => &[fields.page_gfn, fields.page_role],
     };
     if places.contains(&Field::ABSENT) {

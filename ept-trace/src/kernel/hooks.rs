@@ -41,6 +41,11 @@ pub fn place(hook: Hook) -> Place {
         Hook::TdpFaultReturn => Return("kvm", "kvm_tdp_page_fault"),
         Hook::SpteRequested => Tracepoint("kvmmmu", "kvm_mmu_spte_requested"),
         Hook::PageFaultReturn => Return("kvm", "kvm_mmu_page_fault"),
+        Hook::InitVm => Entry("kvm", "kvm_arch_init_vm"),
+        Hook::ChangedSpte => Entry("kvm", "handle_changed_spte"),
+        Hook::ChangedSpteInner => Entry("kvm", "__handle_changed_spte"),
+        Hook::SpteChanged => Tracepoint("kvmmmu", "kvm_tdp_mmu_spte_changed"),
+        Hook::SpteSet => Tracepoint("kvmmmu", "kvm_mmu_set_spte"),
     }
 }
 

@@ -11,7 +11,7 @@ use kvm_ioctls::Kvm;
 use super::eptp_write::{EptpWrite, argument};
 use super::kallsyms::Symbol;
 use super::kcore::Kcore;
-use super::layout::tracepoint_fields;
+use super::layout::{kvm_tracepoints, tracepoint_fields};
 use super::msr::IA32_VMX_EPT_VPID_CAP;
 use super::{AttachPlan, Layout, Modules, Scope, Symbols, Tracefs, machine};
 use crate::model::{Behaviour, Fact, KernelFacts, KvmState, RetPf, Vendor};
@@ -40,6 +40,8 @@ pub struct Filter {
     pub drop_right: bool,
     /// All but one of so many walks; 0: all of them.
     pub one_walk_in: u32,
+    /// Changes of entries are not left out.
+    pub history: bool,
 }
 
 impl Host {
@@ -75,6 +77,8 @@ impl Host {
             struct_page_size: self.layout.struct_page_size.unwrap_or(ABSENT),
             one_walk_in: filter.one_walk_in,
             memslot_size: self.layout.memslot_size.unwrap_or(ABSENT),
+            history: u32::from(filter.history),
+            reserved: 0,
             fields: self.layout.fields,
             files: self.layout.files,
             tracepoints: tracepoint_fields(tracefs),
@@ -82,7 +86,7 @@ impl Host {
     }
 
     /// What the kernel side has to know of the modules that are loaded now.
-    pub fn variables(&self) -> Variables {
+    pub fn variables(&self, tracefs: &Tracefs) -> Variables {
         let address = |module, name| self.symbols.address(module, name).unwrap_or(0);
         let mut variables = Variables {
             judged: judged(&self.facts.kvm),
@@ -95,6 +99,7 @@ impl Host {
             eptp12: self.eptp12_place().unwrap_or(Field::ABSENT),
             l1_cr4: self.npt_argument("cr4").unwrap_or(Field::ABSENT),
             l1_efer: self.npt_argument("efer").unwrap_or(Field::ABSENT),
+            tracepoints: kvm_tracepoints(tracefs),
             eptp: self.eptp_write.as_ref().map_or(Field::ABSENT, |write| write.register),
             ..Variables::UNKNOWN
         };
@@ -192,6 +197,7 @@ fn gather(
         has_maxguestphyaddr: symbols.unique("kvm", "cpuid_query_maxguestphyaddr").is_some(),
         has_guest_mtrr_types: symbols.unique("kvm", "kvm_mtrr_get_guest_memory_type").is_some(),
         passthrough_bit: layout.modules.passthrough_bit,
+        invalid_bit: layout.modules.invalid_bit,
         ret_pf: None,
     };
     let behaviour = Behaviour {

@@ -25,12 +25,15 @@ pub struct Symbols {
 
 /// What is looked for. The table of a kernel has 200 000 lines, so the rest is not kept.
 const WANTED: &[&str] = &[
+    "__handle_changed_spte",
     "cpuid_query_maxguestphyaddr",
     "enable_ept",
     "enable_ept_ad_bits",
+    "handle_changed_spte",
     "hardware_setup",
     "init_kvm_tdp_mmu",
     "kvm_arch_destroy_vm",
+    "kvm_arch_init_vm",
     "kvm_configure_mmu",
     "kvm_init_mmu",
     "kvm_init_shadow_ept_mmu",

@@ -4,19 +4,14 @@ use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 
 use anyhow::{Context as _, Result, bail};
-use object::Endianness;
-use object::elf::{FileHeader64, PT_LOAD};
-use object::read::elf::{FileHeader as _, ProgramHeader as _};
 
-/// Enough for the ELF header and the program headers of any machine.
-const HEADERS: usize = 64 << 10;
+use crate::memory::{Load, core_loads};
 
 /// Kernel memory, readable by address.
 #[derive(Debug)]
 pub struct Kcore {
     file: File,
-    /// Start address, length, and place in the file.
-    segments: Vec<(u64, u64, u64)>,
+    segments: Vec<Load>,
 }
 
 impl Kcore {
@@ -29,20 +24,7 @@ impl Kcore {
     pub fn open() -> Result<Self> {
         let path = "/proc/kcore";
         let file = File::open(path).context(path)?;
-        let mut headers = vec![0; HEADERS];
-        let length = file.read_at(&mut headers, 0).context(path)?;
-        headers.truncate(length);
-        let header = FileHeader64::<Endianness>::parse(&*headers).context(path)?;
-        let endian = header.endian().context(path)?;
-        let segments = header
-            .program_headers(endian, &*headers)
-            .context(path)?
-            .iter()
-            .filter(|segment| segment.p_type(endian) == PT_LOAD)
-            .map(|segment| {
-                (segment.p_vaddr(endian), segment.p_memsz(endian), segment.p_offset(endian))
-            })
-            .collect();
+        let segments = core_loads(&file).context(path)?;
         Ok(Self { file, segments })
     }
 
@@ -64,12 +46,14 @@ impl Kcore {
     /// As [`Self::read`].
     pub fn read_into(&self, address: u64, bytes: &mut [u8]) -> Result<()> {
         let needed = bytes.len() as u64;
-        let segment = self.segments.iter().find(|(start, length, _)| {
-            address >= *start && needed <= *length && address - start <= length - needed
+        let offset = self.segments.iter().find_map(|segment| {
+            let into = address.checked_sub(segment.virtual_address)?;
+            let is_inside = needed <= segment.file_size && into <= segment.file_size - needed;
+            is_inside.then(|| segment.offset.checked_add(into)).flatten()
         });
-        let Some((start, _, offset)) = segment else {
+        let Some(offset) = offset else {
             bail!("/proc/kcore has no segment for {address:#x}");
         };
-        self.file.read_exact_at(bytes, offset + (address - start)).context("/proc/kcore")
+        self.file.read_exact_at(bytes, offset).context("/proc/kcore")
     }
 }

@@ -3,7 +3,9 @@
 use std::fs;
 
 use anyhow::{Context as _, Result};
-use ept_trace_common::abi::{Field, Fields, FileFields, RaceFields, TracepointFields};
+use ept_trace_common::abi::{
+    Field, Fields, FileFields, KvmTracepoints, RaceFields, TracepointFields,
+};
 
 use super::{Btf, BtfError, Tracefs};
 use crate::model::RetPf;
@@ -40,6 +42,8 @@ pub struct ModuleLayout {
     pub page_role: Field,
     /// Which bit of `kvm_mmu_page_role` is `passthrough`, if there is such a bit.
     pub passthrough_bit: Option<u8>,
+    /// Which bit of it is `invalid`.
+    pub invalid_bit: Option<u8>,
     /// In `vcpu_vmx`: `nested.msrs.ept_caps`.
     pub ept_caps: Field,
     /// `RET_PF_FIXED` and `RET_PF_SPURIOUS`.
@@ -178,6 +182,7 @@ impl ModuleLayout {
         Self {
             page_role: find_known(btf, "kvm_mmu_page", &["role.word", "role"]),
             passthrough_bit: bit_of(btf, "kvm_mmu_page_role", "passthrough"),
+            invalid_bit: bit_of(btf, "kvm_mmu_page_role", "invalid"),
             ept_caps: Field::ABSENT,
             ret_pf: ret_pf(btf.enumerator("RET_PF_FIXED"), btf.enumerator("RET_PF_SPURIOUS")),
             configure_mmu_parameters: btf.parameters("kvm_configure_mmu"),
@@ -236,8 +241,27 @@ pub fn tracepoint_fields(tracefs: &Tracefs) -> TracepointFields {
         ioctl_ret: place("syscalls", "sys_exit_ioctl", "ret"),
         page_gfn: place("kvmmmu", "kvm_mmu_get_page", "gfn"),
         page_role: place("kvmmmu", "kvm_mmu_get_page", "role"),
-        requested_gfn: place("kvmmmu", "kvm_mmu_spte_requested", "gfn"),
-        requested_pfn: place("kvmmmu", "kvm_mmu_spte_requested", "pfn"),
-        requested_level: place("kvmmmu", "kvm_mmu_spte_requested", "level"),
+    }
+}
+
+/// The same, of the tracepoints that come with kvm.
+pub fn kvm_tracepoints(tracefs: &Tracefs) -> KvmTracepoints {
+    let place = |event, field| tracefs.field("kvmmmu", event, field).unwrap_or(Field::ABSENT);
+    let requested = |field| place("kvm_mmu_spte_requested", field);
+    let changed = |field| place("kvm_tdp_mmu_spte_changed", field);
+    let set = |field| place("kvm_mmu_set_spte", field);
+    KvmTracepoints {
+        requested_gfn: requested("gfn"),
+        requested_pfn: requested("pfn"),
+        requested_level: requested("level"),
+        changed_as_id: changed("as_id"),
+        changed_gfn: changed("gfn"),
+        changed_level: changed("level"),
+        changed_old: changed("old_spte"),
+        changed_new: changed("new_spte"),
+        set_gfn: set("gfn"),
+        set_level: set("level"),
+        set_spte: set("spte"),
+        set_place: set("sptep"),
     }
 }

@@ -1,17 +1,18 @@
 //! From records to events.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use ept_trace_common::abi::{
     ABSENT, ConfigureRecord, DecisionRecord, FaultLoopRecord, Field, Fields, Header, Hook,
     Inputs as RawInputs, LEVELS, LoadRecord, MmuState as RawMmuState, Plain, RootRecord,
-    SetupRecord, ShadowRecord, Variable, VmRecord, WalkRecord, flag, handler, kind, unread,
+    SetupRecord, ShadowRecord, SpteRecord, Variable, VmRecord, WalkRecord, flag, handler, kind,
+    unread,
 };
 
 use crate::kernel::{Layout, hook_name};
 use crate::model::{
     Behaviour, ConfigureMmu, CpuidLeaves, Decision, Event, EventKind, FaultLoop, Inputs, Load,
-    MmuState, Nested, PageFaultHandler, Race, Requested, Root, ShadowMmu, Walk,
+    MmuState, Nested, PageFaultHandler, Race, Requested, Root, ShadowMmu, SpteChange, Walk,
 };
 
 /// A record, as far as it can be understood without knowing the kernel.
@@ -34,6 +35,8 @@ pub(super) struct Decoder {
     vms: HashMap<u64, u32>,
     /// How many were numbered so far.
     numbered: u32,
+    /// Addresses of the VMs that were seen to begin, with nothing lost since.
+    born: HashSet<u64>,
 }
 
 impl Decoder {
@@ -63,11 +66,22 @@ impl Decoder {
                 let walk = self.walk(&plain(bytes)?, hook, fields);
                 Record::Event(event(EventKind::Walk(Box::new(walk))))
             }
+            kind::SPTE => {
+                Record::Event(event(EventKind::SpteChange(self.spte_change(&plain(bytes)?, hook))))
+            }
             // The address is another VM's from now on.
-            kind::VM => match self.vms.remove(&plain::<VmRecord>(bytes)?.vm) {
-                Some(vm) => Record::Event(event(EventKind::VmGone { vm })),
-                None => Record::Nothing,
-            },
+            kind::VM => {
+                let vm = plain::<VmRecord>(bytes)?.vm;
+                if hook == Hook::DestroyVm {
+                    self.born.remove(&vm);
+                } else {
+                    self.born.insert(vm);
+                }
+                match self.vms.remove(&vm) {
+                    Some(vm) => Record::Event(event(EventKind::VmGone { vm })),
+                    None => Record::Nothing,
+                }
+            }
             kind::CONFIGURE_MMU => Record::Configure(plain(bytes)?),
             kind::HARDWARE_SETUP => {
                 plain::<SetupRecord>(bytes)?;
@@ -76,6 +90,26 @@ impl Decoder {
             }
             _ => return None,
         })
+    }
+
+    /// Records were lost: of no VM is everything seen any more.
+    pub(super) fn lost(&mut self) {
+        self.born.clear();
+    }
+
+    fn spte_change(&mut self, record: &SpteRecord, hook: Hook) -> SpteChange {
+        let is_of_tdp_mmu = hook == Hook::SpteChanged;
+        SpteChange {
+            observed_by: hook_name(hook),
+            vm: (record.vm != 0).then(|| self.number(record.vm)),
+            from_start: self.born.contains(&record.vm),
+            as_id: is_of_tdp_mmu.then_some((record.as_id & 0xff) as u8),
+            gfn: record.gfn,
+            level: u8::try_from(record.level).unwrap_or(u8::MAX),
+            old: is_of_tdp_mmu.then_some(record.old),
+            new: record.new,
+            place: (!is_of_tdp_mmu).then_some(record.place),
+        }
     }
 
     /// The number of the VM at an address.

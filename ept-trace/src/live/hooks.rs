@@ -164,7 +164,7 @@ impl Hooks {
     }
 
     fn counts_of(&self, live: &LiveHook, object: &Object, tracefs: &Tracefs) -> Result<HookCounts> {
-        let counters = counters::read(object, live.hook)?;
+        let counters = object.counters(live.hook);
         let is_detached = live.attachment.is_none();
         let not_run = if is_detached && live.event.is_some() {
             // What the kernel hit and the program has not seen.
@@ -178,7 +178,7 @@ impl Hooks {
             missed += event.profile(tracefs)?.1;
         }
         if is_detached {
-            missed = missed.max(self.missing_returns(live.hook, &counters, object)?);
+            missed = missed.max(self.missing_returns(live.hook, &counters, object));
         }
         let before = self.removed.iter().find(|(hook, _)| *hook == live.hook);
         missed += before.map_or(0, |(_, counts)| counts.missed);
@@ -194,15 +194,15 @@ impl Hooks {
 
     /// Calls that were entered and whose return was not seen. Not every kernel counts a return
     /// that it could not hook, so the two halves are held against each other.
-    fn missing_returns(&self, hook: Hook, returns: &Counters, object: &Object) -> Result<u64> {
+    fn missing_returns(&self, hook: Hook, returns: &Counters, object: &Object) -> u64 {
         let pair = PAIRS.iter().find(|pair| pair.is_same_function && pair.outcome == hook);
         let Some(pair) = pair.filter(|pair| self.live.iter().any(|live| live.hook == pair.entry))
         else {
-            return Ok(0);
+            return 0;
         };
-        let entered = counters::read(object, pair.entry)?.delivered;
+        let entered = object.counters(pair.entry).delivered;
         // What finds no call of its own is filtered, and so is what is plainly right.
-        Ok(entered.saturating_sub(returns.fired))
+        entered.saturating_sub(returns.fired)
     }
 
     /// `(hook, records)` lost since this was last asked.
@@ -251,7 +251,7 @@ fn attach_one(
         Attach::Tracepoint { .. } => None,
     };
     // An event may have been removed and be made again; the program counts on.
-    let before = counters::read(object, hook)?;
+    let before = object.counters(hook);
     let mut live = LiveHook {
         hook,
         name: name.to_owned(),
@@ -293,7 +293,7 @@ fn unseen_hits(live: &LiveHook, object: &Object, tracefs: &Tracefs) -> Result<u6
     let mut unseen = 0;
     for _ in 0..100 {
         let (before, _) = event.profile(tracefs)?;
-        let counted = counters::read(object, live.hook)?.fired;
+        let counted = object.counters(live.hook).fired;
         let fired = counted.saturating_sub(live.fired_before);
         let (after, _) = event.profile(tracefs)?;
         unseen = before.saturating_sub(fired);

@@ -5,19 +5,20 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::Path;
 
 use anyhow::{Context as _, Result, anyhow};
-use aya::maps::{Array, MapData, PerCpuArray, RingBuf};
+use aya::maps::{Array, MapData, RingBuf};
 use aya::programs::{KProbe, Program, ProgramError, ProgramInfo, TracePoint};
 use aya::{Ebpf, EbpfLoader, Pod};
 use ept_trace_common::abi::{Config, Counters, Hook, Variables};
 use serde::Serialize;
 
 use super::CannotRun;
+use super::counters::MappedCounters;
 
 /// The eBPF object that is built in.
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("EPT_TRACE_EBPF_OBJECT"));
 
-/// How much larger the ring of the walks is than that of the other events.
-const WALKS_FACTOR: u32 = 4;
+/// How much larger the rings of the walks and of the history are than that of the other events.
+const MANY_FACTOR: u32 = 4;
 
 /// A type of the ABI, in the form that aya asks for.
 #[derive(Clone, Copy)]
@@ -28,12 +29,11 @@ pub(super) struct Abi<T>(pub(super) T);
 unsafe impl Pod for Abi<Config> {}
 // SAFETY: as above.
 unsafe impl Pod for Abi<Variables> {}
-// SAFETY: as above.
-unsafe impl Pod for Abi<Counters> {}
 
 /// The loaded object.
 pub(super) struct Object {
     ebpf: Ebpf,
+    counters: MappedCounters,
 }
 
 /// What the verifier made of a program.
@@ -74,6 +74,11 @@ fn program_name(hook: Hook) -> &'static str {
         Hook::TdpFaultReturn => "kvm_tdp_page_fault",
         Hook::SpteRequested => "kvm_mmu_spte_requested",
         Hook::PageFaultReturn => "kvm_mmu_page_fault_return",
+        Hook::InitVm => "kvm_arch_init_vm",
+        Hook::ChangedSpte => "handle_changed_spte",
+        Hook::ChangedSpteInner => "handle_changed_spte_inner",
+        Hook::SpteChanged => "kvm_tdp_mmu_spte_changed",
+        Hook::SpteSet => "kvm_mmu_set_spte",
     }
 }
 
@@ -92,14 +97,19 @@ impl Object {
             file.map_or_else(|| "the built-in one".to_owned(), |path| path.display().to_string());
         // The logs of the kernel side cost a check for each message, unless asked for.
         let log_level: u8 = if log::log_enabled!(log::Level::Warn) { 2 } else { 0 };
+        let many = ring_bytes.saturating_mul(MANY_FACTOR).min(1 << 30);
         let ebpf = EbpfLoader::new()
             .override_global("CONFIG", &Abi(*config), true)
             .override_global("AYA_LOG_LEVEL", &log_level, false)
+            .map_max_entries("COUNTERS", MappedCounters::entries()?)
             .map_max_entries("EVENTS", ring_bytes)
-            .map_max_entries("WALKS", ring_bytes.saturating_mul(WALKS_FACTOR).min(1 << 30))
+            .map_max_entries("WALKS", many)
+            .map_max_entries("HISTORY", if config.history == 0 { 1 << 12 } else { many })
             .load(object)
             .map_err(|err| refused(err.into(), &format!("the eBPF object ({name})")))?;
-        Ok(Self { ebpf })
+        let counters = ebpf.map("COUNTERS").context("no map COUNTERS")?;
+        let counters = MappedCounters::new(counters).context("map COUNTERS")?;
+        Ok(Self { ebpf, counters })
     }
 
     /// Loads the program of a hook through the verifier.
@@ -134,10 +144,9 @@ impl Object {
         Ok(RingBuf::try_from(map)?)
     }
 
-    /// The counters, by hook.
-    pub(super) fn counters(&self) -> Result<PerCpuArray<&MapData, Abi<Counters>>> {
-        let map = self.ebpf.map("COUNTERS").context("no map COUNTERS")?;
-        Ok(PerCpuArray::try_from(map)?)
+    /// What became of the calls of a hook so far.
+    pub(super) fn counters(&self, hook: Hook) -> Counters {
+        self.counters.read(hook)
     }
 
     /// Tells the kernel side where KVM's variables are.

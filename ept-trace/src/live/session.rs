@@ -44,7 +44,11 @@ pub struct Options {
 
 impl Options {
     fn scope(&self) -> Scope {
-        Scope { kprobes: !self.no_kprobes, walks: self.filter.one_walk_in > 0 }
+        Scope {
+            kprobes: !self.no_kprobes,
+            walks: self.filter.one_walk_in > 0,
+            history: self.filter.history,
+        }
     }
 }
 
@@ -58,7 +62,7 @@ pub struct Session {
     config: Config,
     object: Object,
     hooks: Hooks,
-    rings: [AsyncFd<RingBuf<MapData>>; 3],
+    rings: [AsyncFd<RingBuf<MapData>>; 4],
     /// There is more to take: do not wait for a ring to call again.
     more: bool,
     /// Records that are too new to be understood yet.
@@ -87,7 +91,7 @@ impl Session {
         let config = host.config(&tracefs, options.filter);
         let ring_bytes = options.ring_bytes.unwrap_or(RING_BYTES);
         let mut object = Object::open(&config, ring_bytes, options.object.as_deref())?;
-        object.set_variables(host.variables())?;
+        object.set_variables(host.variables(&tracefs))?;
         object.forward_logs();
 
         let makes_kprobes =
@@ -116,6 +120,7 @@ impl Session {
                 polled(object.ring("EVENTS")?)?,
                 polled(object.ring("URGENT")?)?,
                 polled(object.ring("WALKS")?)?,
+                polled(object.ring("HISTORY")?)?,
             ],
             more: false,
             newer: Vec::new(),
@@ -155,20 +160,26 @@ impl Session {
             // Others get their turn.
             tokio::task::yield_now().await;
         } else {
-            let [events, urgent, walks] = &self.rings;
+            let [events, urgent, walks, history] = &self.rings;
             tokio::select! {
                 ready = events.readable() => ready?.clear_ready(),
                 ready = urgent.readable() => ready?.clear_ready(),
                 ready = walks.readable() => ready?.clear_ready(),
+                ready = history.readable() => ready?.clear_ready(),
                 _ = self.tick.tick() => {}
             }
         }
-        let mut events = self.drain();
         // Not by the tick itself: a machine that keeps the rings full would never let it come.
-        if self.looked.elapsed() >= TICK {
+        let is_time = self.looked.elapsed() >= TICK;
+        let mut events = Vec::new();
+        if is_time {
             self.looked = Instant::now();
-            events.extend(self.look_at_modules()?);
+            // Before the rings: what is read from them now was made, but for a moment, before.
             events.extend(self.look_for_losses()?);
+        }
+        events.extend(self.drain());
+        if is_time {
+            events.extend(self.look_at_modules()?);
         }
         Ok(events)
     }
@@ -258,7 +269,7 @@ impl Session {
                 events.push(now(self.plan.event()));
             }
             // Last: which register has the EPTP goes with the place that it is read at.
-            self.object.set_variables(self.host.variables())?;
+            self.object.set_variables(self.host.variables(&self.tracefs))?;
             if !self.loading.is_unchanged() {
                 self.object.set_variables(Variables::UNKNOWN)?;
             }
@@ -285,6 +296,9 @@ impl Session {
     /// Reports records lost since the last look.
     fn look_for_losses(&mut self) -> Result<Vec<Event>> {
         let losses = self.hooks.losses(&self.object, &self.tracefs)?;
+        if !losses.is_empty() {
+            self.decoder.lost();
+        }
         let told = |(hook, records)| now(EventKind::Loss { hook, records });
         Ok(losses.into_iter().map(told).collect())
     }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{KernelFacts, Walk};
+use super::{KernelFacts, SpteChange, Walk};
 
 /// Something that was observed, and when.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,6 +48,8 @@ pub enum EventKind {
     FaultLoop(FaultLoop),
     /// A fault was handled, and the entries for its address were read.
     Walk(Box<Walk>),
+    /// An entry was changed.
+    SpteChange(SpteChange),
     /// A VM is gone.
     VmGone {
         /// Its number.
@@ -72,7 +74,7 @@ pub enum EventKind {
 impl EventKind {
     /// Whether it is about a guest, and so rests on the vendor module that was loaded then.
     pub fn is_about_a_guest(&self) -> bool {
-        self.vm().is_some()
+        matches!(self, Self::SpteChange(_)) || self.vm().is_some()
     }
 
     /// Number of the VM that it is about.
@@ -84,6 +86,7 @@ impl EventKind {
             Self::ShadowMmu(mmu) => Some(mmu.vm),
             Self::FaultLoop(faults) => Some(faults.vm),
             Self::Walk(walk) => Some(walk.vm),
+            Self::SpteChange(change) => change.vm,
             Self::VmGone { vm } => Some(*vm),
             _ => None,
         }

@@ -131,6 +131,9 @@ pub struct Behaviour {
     /// Which bit of `kvm_mmu_page_role` is `passthrough`: 5.19 and later.
     #[serde(default)]
     pub passthrough_bit: Option<u8>,
+    /// Which bit of `kvm_mmu_page_role` is `invalid`: the page is being thrown away.
+    #[serde(default)]
+    pub invalid_bit: Option<u8>,
     /// What `kvm_tdp_page_fault` answers, where known.
     #[serde(default)]
     pub ret_pf: Option<RetPf>,

@@ -3,6 +3,7 @@
 mod address;
 mod event;
 mod facts;
+mod history;
 mod verdict;
 mod walk;
 
@@ -12,5 +13,6 @@ pub use event::{
     MmuState, Mode, Nested, PageFaultHandler, Root, ShadowMmu,
 };
 pub use facts::{Behaviour, Fact, Hardware, KernelFacts, KvmState, RetPf, Vendor};
+pub use history::SpteChange;
 pub use verdict::{Evidence, Judgement, Verdict};
 pub use walk::{Race, Requested, Walk};

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::Inputs;
 
 /// A fault that KVM has handled, and the entries on the way to its address right after that.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Walk {

@@ -3,9 +3,9 @@
 use ept_trace_common::decision::max_ept_level;
 
 use crate::model::{
-    Behaviour, ConfigureMmu, Decision, EventKind, Fact, Inputs, KernelFacts, Vendor,
+    Behaviour, ConfigureMmu, Decision, Event, EventKind, Fact, Inputs, KernelFacts, Vendor,
 };
-use crate::oracle::{Frames, ReplayInputs, Translated, Vcpus, translate};
+use crate::oracle::{Frames, History, ReplayInputs, Translated, Vcpus, translate};
 
 /// What the stream has told so far of the machine.
 ///
@@ -17,6 +17,7 @@ pub struct Known {
     configured: Option<ConfigureMmu>,
     vcpus: Vcpus,
     frames: Frames,
+    history: History,
     translated: Option<Result<Translated, String>>,
 }
 
@@ -36,6 +37,14 @@ impl Known {
             EventKind::Walk(walk) => Some(translate(walk, self)),
             _ => None,
         };
+    }
+
+    /// Takes in an observation with its time, before it is judged: what it tells of the entries.
+    pub fn follow(&mut self, event: &Event) {
+        // A KVM that has this mask has a bit for present entries as well: both came with 5.13.
+        let kvm = self.facts.as_ref().map(|facts| &facts.kvm);
+        let has_bit = kvm.is_some_and(|kvm| kvm.shadow_mmu_writable_mask.value().is_some());
+        self.history.follow(event, has_bit);
     }
 
     /// Takes in an observation, after it was judged: what it tells of the vCPUs.
@@ -74,6 +83,7 @@ impl Known {
             has_maxguestphyaddr: false,
             has_guest_mtrr_types: false,
             passthrough_bit: None,
+            invalid_bit: None,
             ret_pf: None,
         };
         let behaviour = self.facts.as_ref().map_or(NO_FACTS, |facts| &facts.behaviour);
@@ -133,6 +143,11 @@ impl Known {
     /// What faults were resolved to, before the observation that is being judged.
     pub fn frames(&self) -> &Frames {
         &self.frames
+    }
+
+    /// The entries as their changes left them, the observation that is being judged included.
+    pub fn history(&self) -> &History {
+        &self.history
     }
 
     /// What was last seen of the vCPUs, before the observation that is being judged.

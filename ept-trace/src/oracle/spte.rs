@@ -12,6 +12,8 @@ const RIGHTS: u64 = 7;
 const SPECIAL: u64 = 3 << 52;
 /// 5.13 and later: the entry is one that KVM takes for present.
 const MMU_PRESENT: u64 = 1 << 11;
+/// Of a leaf above level 1.
+const PAGE_SIZE: u64 = 1 << 7;
 /// Bits 51:12.
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 /// 6.10 and later: empty entries have it, and so suppress #VE.
@@ -41,12 +43,11 @@ impl MmioEntries {
             kvm.map_or_else(Fact::default, |kvm| pick(kvm).clone())
         };
         // Since 6.10 each VM has a value of its own.
-        let value = match walk.mmio_value {
-            Some(value) => value,
-            None => {
-                let fact = fact(|kvm| &kvm.shadow_mmio_value);
-                fact.value().ok_or_else(|| format!("shadow_mmio_value: {}", fact.origin()))?
-            }
+        let value = if let Some(value) = walk.mmio_value {
+            value
+        } else {
+            let fact = fact(|kvm| &kvm.shadow_mmio_value);
+            fact.value().ok_or_else(|| format!("shadow_mmio_value: {}", fact.origin()))?
         };
         if value == 0 {
             return Ok(None);
@@ -55,7 +56,7 @@ impl MmioEntries {
             // An entry that KVM takes for present is none, whatever else it has.
             Fact::Known { value: mask, .. } => mask | MMU_PRESENT,
             // Before 5.12 there was no mask: MMIO was a kind of its own.
-            Fact::Unknown { .. } if value & SPECIAL == SPECIAL => value | SPECIAL | RIGHTS,
+            Fact::Unknown { .. } if value & SPECIAL == SPECIAL => value | SPECIAL,
             Fact::Unknown { why } => return Err(format!("shadow_mmio_mask: {why}")),
         };
         Ok(Some(Self { mask, value }))
@@ -64,6 +65,27 @@ impl MmioEntries {
     /// Whether an entry is one of them.
     pub fn has(&self, entry: u64) -> bool {
         entry & self.mask == self.value
+    }
+}
+
+/// Where a present entry leads, as KVMs with the bit for present have it (5.13 and later). What it
+/// allows is no part of it: the hardware marks use, and KVM takes rights away to see use, and gives
+/// them back, without telling.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mapping {
+    /// The physical address.
+    pub address: u64,
+    /// It is that of a table.
+    pub is_table: bool,
+}
+
+impl Mapping {
+    /// Where the entry of a table of this level leads, if it is present for KVM. Entries for MMIO
+    /// and frozen ones are not.
+    pub fn of(entry: u64, level: u8) -> Option<Self> {
+        let is_table = level > 1 && entry & PAGE_SIZE == 0;
+        let is_present = entry & MMU_PRESENT != 0;
+        is_present.then_some(Self { address: entry & ADDRESS, is_table })
     }
 }
 
@@ -96,6 +118,22 @@ impl Absent {
 mod tests {
     use super::*;
     use crate::model::{Behaviour, EventKind, Hardware, KernelFacts, KvmState, Vendor};
+
+    #[test]
+    fn what_is_present_leads_somewhere() {
+        // As 6.12 and 7.2 made them in the lab, of NPT.
+        let table = Mapping { address: 0x534_6000, is_table: true };
+        assert_eq!(Mapping::of(0x534_6827, 2), Some(table));
+        let page = Mapping { address: 0x450_b000, is_table: false };
+        assert_eq!(Mapping::of(0x450_be67, 1), Some(page));
+        let large = Mapping { address: 0x4000_0000, is_table: false };
+        assert_eq!(Mapping::of(0x4000_0000 | 0xee7, 3), Some(large));
+        // Access-tracked, then frozen, empty, MMIO.
+        assert_eq!(Mapping::of(0x0140_0000_0450_be60, 1), Some(page));
+        for absent in [1 << 63 | 0x5a0, 1 << 63 | 0x1a0, 1 << 63, 0, 0x7e00_0000_fee0_0006] {
+            assert_eq!(Mapping::of(absent, 1), None, "{absent:#x}");
+        }
+    }
 
     #[test]
     fn entries_that_lead_nowhere() {

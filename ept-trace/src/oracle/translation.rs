@@ -172,9 +172,9 @@ impl<'a> Captured<'a> {
     fn new(walk: &'a Walk, root: u64, level: u8, mask: u64) -> Self {
         let mut places = [0; 5];
         let mut table = root;
-        for (number, (place, entry)) in places.iter_mut().zip(&walk.entries).enumerate() {
-            let below = u32::from(level).saturating_sub(number as u32).clamp(1, 5);
-            let index = walk.gpa >> (3 + 9 * below) & INDEX;
+        let levels = (1..=level.min(5)).rev();
+        for ((place, entry), level) in places.iter_mut().zip(&walk.entries).zip(levels) {
+            let index = walk.gpa >> (3 + 9 * u32::from(level)) & INDEX;
             *place = (table & eptp::ADDRESS & !mask) + index * 8;
             table = entry & 0x000f_ffff_ffff_f000;
         }

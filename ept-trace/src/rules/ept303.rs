@@ -38,7 +38,7 @@ fn judge(event: &Event, known: &Known) -> Option<Judgement> {
     let mut evidence = evidence(walk, translated);
     evidence.push(Evidence::new("frame", format!("{:#x}", requested.pfn), from));
     let gpa = walk.gpa;
-    Some(if let Some(race) = race(walk) {
+    Some(if let Some(race) = race(walk, known) {
         let message = format!("GPA {gpa:#x} leads to another frame, which may be right: {race}");
         RULE.says(Verdict::Undetermined, message, evidence)
     } else {

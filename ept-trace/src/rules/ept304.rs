@@ -43,19 +43,15 @@ fn judge(event: &Event, known: &Known) -> Option<Judgement> {
         (Some(false), _) => Some("writes to the memslot are logged, or may be".to_owned()),
         (_, _) => Some(format!("nx_huge_pages: {}", kvm.nx_huge_pages)),
     };
-    Some(match race(walk).or_else(split) {
-        Some(why) => {
-            let message = format!(
-                "GPA {gpa:#x} is mapped at level {found}, and KVM meant {meant}, which may be \
-                 right: {why}"
-            );
-            RULE.says(Verdict::Undetermined, message, evidence)
-        }
-        None => {
-            let message =
-                format!("GPA {gpa:#x} is mapped at level {found}, and KVM meant level {meant}");
-            RULE.says(Verdict::Mismatch, message, evidence)
-        }
+    Some(if let Some(why) = race(walk, known).or_else(split) {
+        let message = format!(
+            "GPA {gpa:#x} is mapped at level {found}, and KVM meant {meant}, which may be right: {why}"
+        );
+        RULE.says(Verdict::Undetermined, message, evidence)
+    } else {
+        let message =
+            format!("GPA {gpa:#x} is mapped at level {found}, and KVM meant level {meant}");
+        RULE.says(Verdict::Mismatch, message, evidence)
     })
 }
 

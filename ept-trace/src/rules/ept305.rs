@@ -42,7 +42,7 @@ fn judge(event: &Event, known: &Known) -> Option<Judgement> {
         evidence.push(Evidence::new(&what, format!("{role:#x}"), "kvm_mmu_page_role"));
     }
     let gpa = walk.gpa;
-    Some(match race(walk) {
+    Some(match race(walk, known) {
         Some(race) => {
             let message = format!("GPA {gpa:#x}: {wrong}, which may be a race: {race}");
             RULE.says(Verdict::Undetermined, message, evidence)

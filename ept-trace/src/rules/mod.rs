@@ -26,9 +26,14 @@ mod ept304;
 mod ept305;
 mod ept306;
 mod ept307;
+mod ept401;
+mod ept402;
+mod ept403;
+mod ept404;
 mod ept501;
 mod ept502;
 mod ept503;
+mod history;
 mod walks;
 
 use crate::model::{Event, Evidence, Judgement, Verdict};
@@ -71,6 +76,10 @@ pub const RULES: &[Rule] = &[
     ept305::RULE,
     ept306::RULE,
     ept307::RULE,
+    ept401::RULE,
+    ept402::RULE,
+    ept403::RULE,
+    ept404::RULE,
     ept501::RULE,
     ept502::RULE,
     ept503::RULE,

@@ -37,9 +37,15 @@ pub(super) fn evidence(walk: &Walk, translated: &Translated) -> Vec<Evidence> {
 }
 
 /// What others did to the tables meanwhile, or may have done unseen.
-pub(super) fn race(walk: &Walk) -> Option<String> {
+pub(super) fn race(walk: &Walk, known: &Known) -> Option<String> {
     if let Some(race) = walk.races.first() {
         return Some(race.what().to_owned());
+    }
+    // All tables of a VM are thrown away at once by this bit of their roots.
+    let bit = known.facts().and_then(|facts| facts.behaviour.invalid_bit);
+    let invalid = bit.and_then(|bit| 1_u32.checked_shl(bit.into())).unwrap_or(0);
+    if walk.roles.first().is_some_and(|role| role & invalid != 0) {
+        return Some("the root was being thrown away (invalid)".to_owned());
     }
     let unseen = walk.unseen_races.first()?;
     Some(format!("whether {} is not seen on this kernel", unseen.what()))

@@ -1,5 +1,6 @@
 //! JSON lines: one object a line, each with its `type`. Described in `docs/json.md`.
 
+mod spte_change;
 mod walk;
 
 use std::collections::BTreeMap;
@@ -7,6 +8,7 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
+use self::spte_change::SpteChangeLine;
 use self::walk::WalkLine;
 use super::Sink;
 use crate::analysis::{Judged, Summary};
@@ -61,6 +63,7 @@ enum Line<'a> {
     ShadowMmu(Box<ShadowLine<'a>>),
     FaultLoop(Box<FaultLoopLine<'a>>),
     Walk(Box<WalkLine<'a>>),
+    SpteChange(Box<SpteChangeLine<'a>>),
     VmGone {
         time_ns: u64,
         vm: u32,
@@ -253,6 +256,20 @@ impl<W: Write> Json<W> {
         self.out.flush()
     }
 
+    /// What is not ok of an observation.
+    fn findings(&mut self, judged: &Judged) -> io::Result<()> {
+        for judgement in judged.judgements.iter().filter(|found| found.verdict != Verdict::Ok) {
+            self.line(&Line::Finding {
+                time_ns: judged.event.time_ns,
+                rule: judgement.rule,
+                verdict: judgement.verdict,
+                message: &judgement.message,
+                evidence: &judgement.evidence,
+            })?;
+        }
+        self.out.flush()
+    }
+
     fn line(&mut self, line: &Line<'_>) -> io::Result<()> {
         serde_json::to_writer(&mut self.out, line)?;
         self.out.write_all(b"\n")
@@ -281,7 +298,7 @@ impl<W: Write> Sink for Json<W> {
         let line = match &judged.event.kind {
             EventKind::Hooks { hooks, not_seen } => return self.hooks(hooks, not_seen),
             // The summary says as much.
-            EventKind::End => return Ok(()),
+            EventKind::End => return self.findings(judged),
             EventKind::Facts(facts) => setup("facts", None, Some(&**facts), None),
             EventKind::ConfigureMmu(args) => setup("kvm_configure_mmu", None, None, Some(args)),
             EventKind::HardwareSetup { function } => {
@@ -330,21 +347,15 @@ impl<W: Write> Sink for Json<W> {
                 let end = judged.walk_end.as_ref();
                 Line::Walk(Box::new(WalkLine::new(walk, end, time_ns, verdict, rules)))
             }
+            EventKind::SpteChange(change) => {
+                Line::SpteChange(Box::new(SpteChangeLine::new(change, time_ns, verdict, rules)))
+            }
             EventKind::VmGone { vm } => Line::VmGone { time_ns, vm: *vm },
             EventKind::Loss { hook, records } => Line::Loss { time_ns, hook, records: *records },
             EventKind::Gap { reason } => Line::Gap { time_ns, reason },
         };
         self.line(&line)?;
-        for judgement in judged.judgements.iter().filter(|found| found.verdict != Verdict::Ok) {
-            self.line(&Line::Finding {
-                time_ns,
-                rule: judgement.rule,
-                verdict: judgement.verdict,
-                message: &judgement.message,
-                evidence: &judgement.evidence,
-            })?;
-        }
-        self.out.flush()
+        self.findings(judged)
     }
 
     fn finish(&mut self, summary: &Summary) -> io::Result<()> {

@@ -6,7 +6,9 @@ use std::io::{self, Write};
 
 use super::Sink;
 use crate::analysis::{Judged, Summary};
-use crate::model::{EventKind, HookStatus, Judgement, Load, Nested, Vendor, Verdict, Walk};
+use crate::model::{
+    EventKind, HookStatus, Judgement, Load, Nested, SpteChange, Vendor, Verdict, Walk,
+};
 
 /// Writes text.
 pub struct Text<W> {
@@ -163,6 +165,7 @@ fn describe(judged: &Judged) -> String {
             let Walk { vm, pid, vcpu, gpa, .. } = &**walk;
             format!("walk         VM {vm} (pid {pid}) vCPU {vcpu}: GPA {gpa:#x}{whose}: {end}")
         }
+        EventKind::SpteChange(change) => describe_spte(change),
         EventKind::VmGone { vm } => format!("gone         VM {vm}"),
         EventKind::Loss { hook, records } => {
             format!("LOSS         {records} records of {hook} are lost")
@@ -183,17 +186,23 @@ fn describe_load(load: &Load) -> String {
     )
 }
 
+fn describe_spte(change: &SpteChange) -> String {
+    let SpteChange { gfn, level, new, .. } = change;
+    let whose = change.vm.map_or_else(|| "?".to_owned(), |vm| vm.to_string());
+    let old = change.old.map(|old| format!("{old:#x} to ")).unwrap_or_default();
+    format!("entry        VM {whose}: gfn {gfn:#x}, level {level}: {old}{new:#x}")
+}
+
 impl<W: Write> Sink for Text<W> {
     fn event(&mut self, judged: &Judged) -> io::Result<()> {
         if let EventKind::Hooks { hooks, not_seen } = &judged.event.kind {
             return self.hooks(hooks, not_seen);
         }
-        if judged.event.kind == EventKind::End {
-            return Ok(());
-        }
         let is_told = matches!(judged.event.kind, EventKind::Loss { .. } | EventKind::Gap { .. });
         let verdict = judged.verdict();
-        if self.quiet && verdict == Verdict::Ok && !is_told {
+        // Of the end and of the many changes only what is wrong is worth a line.
+        let is_silent = matches!(judged.event.kind, EventKind::End | EventKind::SpteChange(_));
+        if (self.quiet || is_silent) && verdict == Verdict::Ok && !is_told {
             return Ok(());
         }
         let seconds = judged.event.time_ns / 1_000_000_000;
@@ -212,9 +221,13 @@ impl<W: Write> Sink for Text<W> {
     }
 
     fn finish(&mut self, summary: &Summary) -> io::Result<()> {
+        let changes = match summary.spte_changes {
+            0 => String::new(),
+            changes => format!(", {changes} changes of entries"),
+        };
         writeln!(
             self.out,
-            "{} decisions, {} walks: {} mismatches, {} undetermined, {} advisories; {} records lost, {} gaps",
+            "{} decisions, {} walks{changes}: {} mismatches, {} undetermined, {} advisories; {} records lost, {} gaps",
             summary.decisions,
             summary.walks,
             summary.mismatches,

@@ -6,21 +6,67 @@ use anyhow::{Result, bail};
 
 use crate::cli::output::OutputArgs;
 use crate::guest::{
-    Cpuid, Guest, RandomGuests, TOUCHING_MEMORY, mixed, nested, ordinary, touching,
+    Cpuid, Guest, RandomGuests, Scenario, Settings, TOUCHING_MEMORY, mixed, nested, ordinary,
+    touching,
 };
 
+/// MAXPHYADDR of the guests that make KVM decide, unless told otherwise.
+const MAXPHYADDRS: [u8; 8] = [32, 36, 39, 40, 46, 48, 49, 52];
+/// The same for `--nested`.
+const NESTED_MAXPHYADDRS: [u8; 2] = [40, 52];
+
 /// The arguments.
+#[expect(clippy::struct_excessive_bools, reason = "flags of the command line")]
 #[derive(clap::Args)]
 pub(in crate::cli) struct Args {
-    /// MAXPHYADDR values of the guests, in bits
+    /// Scenarios to run, see --list; default: all, or `decision` alone with an option that is about
+    /// its guests
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
-    #[arg(default_value = "32,36,39,40,46,48,49,52")]
-    #[arg(default_value_if("nested", "true", "40,52"))]
-    maxphyaddr: Vec<u8>,
+    scenario: Vec<Scenario>,
+    /// List the scenarios
+    #[arg(long)]
+    pub(super) list: bool,
+    /// How much a scenario does: 1 for some hundred EPT violations, 2 for twice as many
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=32))]
+    intensity: u32,
     /// vCPUs of a guest with several
     #[arg(long, value_name = "N", default_value_t = 2)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=64))]
     vcpus: u32,
+    /// Repeat the random choices of this seed
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Load the vendor module (again) meanwhile, as modprobe is configured to, so that
+    /// `hardware_setup` is seen
+    #[arg(long)]
+    pub(super) reload: bool,
+    /// Seconds after which a guest that does not halt, or a scenario that does not end, is given up
+    #[arg(long, value_name = "SECONDS", default_value_t = 120)]
+    pub(super) patience: u64,
+    /// Also capture each change of an entry, and judge it against those before
+    #[arg(long)]
+    pub(super) history: bool,
+    /// Use tracepoints alone, even where functions can be hooked
+    #[arg(long)]
+    pub(super) tracepoints: bool,
+    /// Write the observations to a file, for `analyze`
+    #[arg(short, value_name = "FILE")]
+    pub(super) output_file: Option<std::path::PathBuf>,
+    #[command(flatten)]
+    pub(super) output: OutputArgs,
+    // The last: its heading is in force for all that follows.
+    #[command(flatten)]
+    guests: GuestArgs,
+}
+
+/// Which guests make KVM decide: those of the scenario `decision`.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Guests of the scenario `decision`")]
+struct GuestArgs {
+    /// Their MAXPHYADDR values, in bits; default: 32,36,39,40,46,48,49,52
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    maxphyaddr: Vec<u8>,
     /// GuestPhysBits of every guest (CPUID 0x80000008 EAX[23:16]), 0 for none; default: as KVM has it
     #[arg(long, value_name = "BITS", conflicts_with = "random")]
     guest_phys_bits: Option<u8>,
@@ -30,9 +76,6 @@ pub(in crate::cli) struct Args {
     /// Instead: N vCPUs with random CPUID, in guests of 1 to 16
     #[arg(long, value_name = "N", group = "instead")]
     random: Option<usize>,
-    /// With --random: repeat the guests of this seed
-    #[arg(long, requires = "random")]
-    seed: Option<u64>,
     /// Instead: guests that write to this GPA in 64-bit mode, in memory of its own
     #[arg(long, value_name = "GPA", value_parser = gpa, group = "instead")]
     touch: Option<u64>,
@@ -42,22 +85,7 @@ pub(in crate::cli) struct Args {
     /// Instead: guests that are hypervisors, with nested page tables of 4 and of 5 levels, for
     /// MAXPHYADDR 40 and 52 unless told otherwise
     #[arg(long, group = "instead")]
-    pub(super) nested: bool,
-    /// Load the vendor module (again) meanwhile, as modprobe is configured to, so that
-    /// `hardware_setup` is seen
-    #[arg(long)]
-    pub(super) reload: bool,
-    /// Seconds after which a guest that does not halt is given up
-    #[arg(long, value_name = "SECONDS", default_value_t = 120)]
-    pub(super) patience: u64,
-    /// Use tracepoints alone, even where functions can be hooked
-    #[arg(long)]
-    pub(super) tracepoints: bool,
-    /// Write the observations to a file, for `analyze`
-    #[arg(short, value_name = "FILE")]
-    pub(super) output_file: Option<std::path::PathBuf>,
-    #[command(flatten)]
-    pub(super) output: OutputArgs,
+    nested: bool,
 }
 
 /// Guests, as they are needed.
@@ -66,30 +94,72 @@ pub(super) type Guests = Box<dyn Iterator<Item = Guest>>;
 impl Args {
     /// Whether KVM may refuse a guest's CPUID without that being a failure.
     pub(super) fn may_be_refused(&self) -> bool {
-        self.random.is_some()
+        self.guests.random.is_some()
     }
 
     /// Whether a guest that does not end says nothing about those that follow.
     pub(super) fn may_hang(&self) -> bool {
-        self.touch.is_some()
+        self.guests.touch.is_some()
     }
 
-    /// The guests asked for. The seed of random ones is told, so that they can be repeated.
-    pub(super) fn guests(&self) -> Guests {
-        let cpuids = self.cpuids(&self.maxphyaddr);
-        if let Some(vcpus) = self.random {
-            let seed = self.seed.unwrap_or_else(arbitrary_seed);
-            eprintln!("ept-trace: random guests, to be repeated with --seed {seed}");
+    /// Whether there are guests that are hypervisors.
+    pub(super) fn is_nested(&self) -> bool {
+        self.guests.nested && self.scenarios().contains(&Scenario::Decision)
+    }
+
+    /// The scenarios asked for, each once, in the order in which they run.
+    pub(super) fn scenarios(&self) -> Vec<Scenario> {
+        let is_asked_for = |scenario: &Scenario| match self.scenario.as_slice() {
+            [] => *scenario == Scenario::Decision || !self.guests.are_chosen(),
+            some => some.contains(scenario),
+        };
+        Scenario::ALL.into_iter().filter(is_asked_for).collect()
+    }
+
+    /// The seed of all random choices, if there are any; it is told, so that they can be repeated.
+    pub(super) fn seed(&self) -> u64 {
+        let seed = self.seed.unwrap_or_else(arbitrary_seed);
+        if self.guests.random.is_some() || self.scenarios() != [Scenario::Decision] {
+            eprintln!("ept-trace: random choices, to be repeated with --seed {seed}");
+        }
+        seed
+    }
+
+    /// How scenarios are to be run.
+    pub(super) fn settings(&self, seed: u64, reach: Result<u8, String>) -> Settings {
+        let intensity = self.intensity.into();
+        Settings { vcpus: self.vcpus as usize, seed, intensity, reach }
+    }
+
+    /// The guests of the scenario `decision`.
+    pub(super) fn guests(&self, seed: u64) -> Guests {
+        let guests = &self.guests;
+        let usual = if guests.nested { &NESTED_MAXPHYADDRS[..] } else { &MAXPHYADDRS };
+        let given = guests.maxphyaddr.as_slice();
+        let cpuids = guests.cpuids(if given.is_empty() { usual } else { given });
+        if let Some(vcpus) = guests.random {
             Box::new(RandomGuests::new(vcpus, seed))
-        } else if let Some(gpa) = self.touch {
-            Box::new(touching(gpa, self.again, &cpuids).into_iter())
-        } else if self.nested {
+        } else if let Some(gpa) = guests.touch {
+            Box::new(touching(gpa, guests.again, &cpuids).into_iter())
+        } else if guests.nested {
             Box::new(nested(&cpuids).into_iter())
-        } else if self.mixed.is_empty() {
+        } else if guests.mixed.is_empty() {
             Box::new(ordinary(&cpuids, self.vcpus as usize).into_iter())
         } else {
-            Box::new(std::iter::once(mixed(&self.cpuids(&self.mixed))))
+            Box::new(std::iter::once(mixed(&guests.cpuids(&guests.mixed))))
         }
+    }
+}
+
+impl GuestArgs {
+    /// Whether any of these options is given.
+    fn are_chosen(&self) -> bool {
+        !self.maxphyaddr.is_empty()
+            || self.guest_phys_bits.is_some()
+            || !self.mixed.is_empty()
+            || self.random.is_some()
+            || self.touch.is_some()
+            || self.nested
     }
 
     fn cpuids(&self, maxphyaddrs: &[u8]) -> Vec<Cpuid> {
@@ -121,7 +191,54 @@ fn gpa(text: &str) -> Result<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::gpa;
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn parse(line: &str) -> Result<Args, clap::Error> {
+        let words = ["check"].into_iter().chain(line.split_ascii_whitespace());
+        Cli::try_parse_from(words).map(|cli| cli.args)
+    }
+
+    fn args(line: &str) -> Args {
+        parse(line).unwrap_or_else(|err| panic!("{line}: {err}"))
+    }
+
+    #[test]
+    fn all_scenarios_run_unless_some_are_named_or_guests_are_chosen() {
+        use Scenario::{Decision, Huge, Mmio};
+        assert_eq!(args("").scenarios(), Scenario::ALL);
+        assert_eq!(args("--vcpus 3 --seed 1 --intensity 2 --reload").scenarios(), Scenario::ALL);
+        assert_eq!(args("--scenario mmio,huge,mmio").scenarios(), [Huge, Mmio]);
+        for line in
+            ["--maxphyaddr 36", "--mixed 36,52", "--random 3", "--touch 0x10000", "--nested"]
+        {
+            assert_eq!(args(line).scenarios(), [Decision], "{line}");
+            let both = args(&format!("{line} --scenario huge,decision"));
+            assert_eq!(both.scenarios(), [Decision, Huge], "{line}");
+        }
+        assert!(parse("--scenario hugh").is_err());
+        assert!(parse("--intensity 0").is_err() && parse("--intensity 33").is_err());
+    }
+
+    #[test]
+    fn nested_guests_have_fewer_maxphyaddrs() {
+        assert_eq!(args("--nested").guests(0).count(), 4);
+        assert_eq!(args("--nested --maxphyaddr 40").guests(0).count(), 2);
+        // With one and with two vCPUs, neighbours both ways, and one without the leaf.
+        assert_eq!(args("").guests(0).count(), 8 * 2 + 7 * 2 + 1);
+    }
+
+    #[test]
+    fn a_seed_is_taken_as_it_is() {
+        assert_eq!(args("--seed 7").seed(), 7);
+    }
 
     #[test]
     fn a_gpa_is_hexadecimal_or_decimal_and_aligned() {

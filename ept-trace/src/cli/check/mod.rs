@@ -1,9 +1,13 @@
-//! `check`: drive guests through every MAXPHYADDR, and judge what KVM decides for them.
+//! `check`: drive guests through every MAXPHYADDR, and judge what KVM decides for them; and through
+//! scenarios, each of which sees for itself that KVM's tables lead where they should.
 
 mod args;
 mod module;
 mod outcome;
+mod reach;
+mod report;
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use anyhow::{Result, anyhow};
@@ -15,12 +19,24 @@ use self::module::{Unloaded, require_nested};
 use self::outcome::Outcome;
 use super::Exit;
 use super::judge::Judge;
-use crate::guest::{Ended, Guest, Runner};
+use super::output::print;
+use crate::guest::{
+    Case, CaseOutcome, Ended, Guest, Host, Runner, Scenario, Settings, run as run_guest,
+};
 use crate::kernel::Filter;
 use crate::live::{CannotRun, Options, Session, preflight};
+use crate::model::{Event, EventKind};
 
 /// Drives the guests and judges.
 pub(super) fn run(args: Args) -> Result<Exit> {
+    if args.list {
+        let mut list = String::new();
+        for scenario in Scenario::ALL {
+            writeln!(list, "{scenario:<10} {}", scenario.summary())?;
+        }
+        print(&list)?;
+        return Ok(Exit::Clean);
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(check(args))
 }
@@ -32,7 +48,7 @@ async fn check(args: Args) -> Result<Exit> {
     if let Some(path) = &args.output_file {
         judge.record_to(path)?;
     }
-    if args.nested {
+    if args.is_nested() {
         require_nested()?;
     }
     let unloaded = if args.reload {
@@ -42,20 +58,39 @@ async fn check(args: Args) -> Result<Exit> {
         None
     };
     let session = Session::start(Options {
-        filter: Filter { tgid: Some(std::process::id()), one_walk_in: 1, ..Filter::default() },
+        filter: Filter {
+            tgid: Some(std::process::id()),
+            one_walk_in: 1,
+            history: args.history,
+            ..Filter::default()
+        },
         no_kprobes: args.tracepoints,
         ..Options::default()
     })?;
-    for event in session.first_events() {
-        judge.event(event)?;
+    let first = session.first_events();
+    let outcome = Outcome::new(args.may_be_refused());
+    let reach = Err("KVM's set-up is not known".to_owned());
+    let mut check = Check { session, judge, outcome, reach };
+    for event in first {
+        check.judge(event)?;
     }
-
-    let mut check = Check { session, judge, outcome: Outcome::new(args.may_be_refused()) };
     if let Some(unloaded) = unloaded {
         check.load(unloaded).await?;
     }
+    let seed = args.seed();
     let patience = Duration::from_secs(args.patience);
-    check.drive(args.guests(), patience, args.may_hang()).await?;
+    for scenario in args.scenarios() {
+        let may_go_on = match scenario {
+            Scenario::Decision => check.drive(args.guests(seed), patience, args.may_hang()).await?,
+            scenario => {
+                let settings = args.settings(seed, check.reach.clone());
+                check.run(scenario, settings, patience).await?
+            }
+        };
+        if !may_go_on {
+            break;
+        }
+    }
     check.finish()
 }
 
@@ -64,15 +99,23 @@ struct Check {
     session: Session,
     judge: Judge,
     outcome: Outcome,
+    /// How many bits of address KVM's tables reach.
+    reach: Result<u8, String>,
 }
 
 impl Check {
+    /// Judges an event.
+    fn judge(&mut self, event: Event) -> Result<()> {
+        if let EventKind::Facts(facts) = &event.kind {
+            self.reach = reach::of(facts);
+        }
+        self.outcome.note(&self.judge.event(event)?);
+        Ok(())
+    }
+
     /// Judges the next events.
     async fn judge_next(&mut self) -> Result<()> {
-        for event in self.session.next().await? {
-            self.outcome.note(&self.judge.event(event)?);
-        }
-        Ok(())
+        self.session.next().await?.into_iter().try_for_each(|event| self.judge(event))
     }
 
     /// Loads the vendor module, and waits until its set-up is over.
@@ -89,36 +132,66 @@ impl Check {
         Ok(())
     }
 
+    /// Judges until a job has ended; how, or nothing if it does not end in time.
+    async fn watch<T: Send + 'static>(
+        &mut self,
+        runner: &mut Runner<T>,
+        patience: Duration,
+    ) -> Result<Option<T>> {
+        let deadline = Instant::now() + patience;
+        loop {
+            tokio::select! {
+                judged = self.judge_next() => judged?,
+                ended = runner.ended() => return Ok(Some(ended?)),
+                () = sleep_until(deadline) => return Ok(None),
+            }
+        }
+    }
+
     /// Runs the guests one after another, and judges meanwhile. Unless it `goes_on`, the first that
-    /// does not end in time is the last: where KVM is broken, so would the others be.
+    /// does not end in time is the last: where KVM is broken, so would the others be. Whether there
+    /// is a point in running more.
     async fn drive(
         &mut self,
         guests: impl Iterator<Item = Guest>,
         patience: Duration,
         goes_on: bool,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         let mut runner = Runner::new(open_kvm()?)?;
         for guest in guests {
-            runner.start(&guest)?;
-            let deadline = Instant::now() + patience;
-            let ended = loop {
-                tokio::select! {
-                    judged = self.judge_next() => judged?,
-                    ended = runner.ended() => break Some(ended?),
-                    () = sleep_until(deadline) => break None,
-                }
-            };
-            if let Some(ended) = ended {
+            let driven = guest.clone();
+            runner.start(move |kvm, _| run_guest(kvm, &driven))?;
+            if let Some(ended) = self.watch(&mut runner, patience).await? {
                 self.outcome.ended(&guest, ended);
                 continue;
             }
             let how = format!("not within {} s", patience.as_secs());
             self.outcome.ended(&guest, Ended::Otherwise(how));
             if !runner.interrupt().await || !goes_on {
-                break;
+                self.outcome.drove();
+                return Ok(false);
             }
         }
-        Ok(())
+        self.outcome.drove();
+        Ok(true)
+    }
+
+    /// Runs a scenario, and judges meanwhile. Whether there is a point in running more.
+    async fn run(
+        &mut self,
+        scenario: Scenario,
+        settings: Settings,
+        patience: Duration,
+    ) -> Result<bool> {
+        let mut runner = Runner::new(open_kvm()?)?;
+        runner.start(move |kvm, stop| scenario.run(&Host { kvm, settings: &settings, stop }))?;
+        if let Some(cases) = self.watch(&mut runner, patience).await? {
+            self.outcome.ran(scenario, cases);
+            return Ok(true);
+        }
+        let how = CaseOutcome::Failed(format!("did not end within {} s", patience.as_secs()));
+        self.outcome.ran(scenario, vec![Case { name: "patience".to_owned(), outcome: how }]);
+        Ok(runner.interrupt().await)
     }
 
     /// Takes in the last events, and says how it went.

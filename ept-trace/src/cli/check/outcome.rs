@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use super::report::Report;
 use crate::analysis::{Judged, Summary};
 use crate::cli::Exit;
-use crate::guest::{Ended, Guest, Program};
+use crate::guest::{Case, CaseOutcome, Ended, Guest, Program, Scenario};
 use crate::model::EventKind;
 
 /// So many guests that did not halt are told one by one, and the others counted.
@@ -26,6 +27,8 @@ pub(super) struct Outcome {
     refused: Option<(u64, String)>,
     /// How many guests are for something that KVM does not offer.
     not_offered: u64,
+    /// What came of the scenarios that ran to their end or were given up.
+    reports: Vec<Report>,
     /// Whether the vendor module was seen to set itself up.
     pub(super) set_up: bool,
 }
@@ -73,6 +76,25 @@ impl Outcome {
         }
     }
 
+    /// All guests of the scenario `decision` were driven.
+    pub(super) fn drove(&mut self) {
+        let outcome = match self.failed {
+            0 if self.driven.is_empty() && self.not_offered > 0 => {
+                CaseOutcome::Skipped("KVM offers none of it".to_owned())
+            }
+            0 => CaseOutcome::Passed,
+            failed => CaseOutcome::Failed(format!("{failed} did not halt")),
+        };
+        self.ran(Scenario::Decision, vec![Case { name: "guests".to_owned(), outcome }]);
+    }
+
+    /// Takes in, and tells, what came of a scenario.
+    pub(super) fn ran(&mut self, scenario: Scenario, cases: Vec<Case>) {
+        let report = Report { scenario, cases };
+        eprintln!("ept-trace: {report}");
+        self.reports.push(report);
+    }
+
     /// Says what is not as it should be; the exit code.
     pub(super) fn conclude(&self, summary: &Summary) -> Exit {
         if self.failed > FAILURES_TOLD {
@@ -90,11 +112,17 @@ impl Outcome {
             let list = unseen.join(", ");
             eprintln!("ept-trace: no root level was judged for MAXPHYADDR {list}");
         }
+        let decided = self
+            .reports
+            .iter()
+            .any(|report| report.scenario == Scenario::Decision && !report.is_skipped());
         match Exit::of(summary) {
             Exit::Mismatch => Exit::Mismatch,
-            _ if self.failed > 0 => Exit::Failure,
-            Exit::Clean if self.driven.is_empty() && self.not_offered > 0 => Exit::CannotRun,
-            Exit::Clean if !unseen.is_empty() || self.driven.is_empty() => Exit::Incomplete,
+            _ if self.failed > 0 || self.reports.iter().any(Report::has_failed) => Exit::Failure,
+            Exit::Clean if self.reports.iter().all(Report::is_skipped) => Exit::CannotRun,
+            Exit::Clean if !unseen.is_empty() || decided && self.driven.is_empty() => {
+                Exit::Incomplete
+            }
             exit => exit,
         }
     }

@@ -144,37 +144,3 @@ pub(super) fn access(random: &mut Random) -> Access {
         event_delivery: random.one_in(4),
     }
 }
-
-/// 1 GiB in pages of 4 KiB, tables one after the other from 0x1000 on.
-pub(super) struct Flat(Vec<u64>);
-
-impl Flat {
-    pub(super) const BYTES: u64 = 1 << 30;
-
-    pub(super) fn new() -> Self {
-        let mut words = vec![0; 515 * 512];
-        words[512] = 0x2107;
-        words[1024] = 0x3107;
-        for table in 0..512 {
-            words[1536 + table] = (4 + table as u64) << 12 | 0x107;
-        }
-        words.resize(words.len() + 512 * 512, 0);
-        for page in 0..512 * 512 {
-            words[2048 + page] = (page as u64) << 12 | 0x337;
-        }
-        Self(words)
-    }
-}
-
-impl PhysRead for Flat {
-    fn read_u64(&self, at: Hpa) -> Option<u64> {
-        self.0.get(usize::try_from(at.0 >> 3).ok()?).copied()
-    }
-}
-
-/// What [`Flat`] is walked with.
-pub(super) fn flat() -> Ept {
-    let capability = EptCapability(1 << 6 | 1 << 14 | 3 << 16 | 1 << 21);
-    let cpu = Cpu { capability, maxphyaddr: 46, ..Cpu::default() };
-    Ept::new(0x105e, &cpu).unwrap()
-}

@@ -7,7 +7,7 @@ use crate::kernel::eptp_write::EptpWrite;
 use crate::kernel::{Btf, Layout, Modules, Symbols};
 use crate::model::{Behaviour, Hardware, KernelFacts, KvmState};
 
-const ALL: Scope = Scope { kprobes: true, walks: true };
+const ALL: Scope = Scope { kprobes: true, walks: true, history: false };
 
 /// A directory that looks like tracefs; gone when dropped.
 struct Directory(PathBuf);
@@ -286,6 +286,7 @@ fn assert_tracepoints_alone(plan: &AttachPlan, why: &str) {
     let page = Ok("tracepoint kvmmmu:kvm_mmu_get_page".to_owned());
     assert_eq!(told(plan, Hook::GetPage), page);
     for planned in plan.hooks.iter().filter(|planned| planned.attach.is_err()) {
+        let why = if is_of_history(planned.hook) { "not asked for: see --history" } else { why };
         assert_eq!(planned.attach, Err(why.to_owned()), "{}", planned.name);
     }
     let lost = [
@@ -399,4 +400,43 @@ fn an_entry_serves_each_of_its_outcomes() {
     assert!(told(&plan, Hook::PageFaultReturn).is_ok());
     let why = "no such symbol in /proc/kallsyms, or several";
     assert_eq!(refused(&plan, Hook::TdpFaultReturn), why);
+}
+
+#[test]
+fn changes_of_entries_are_captured_where_they_are_asked_for() {
+    let history = Scope { history: true, ..ALL };
+    let hooks = [Hook::InitVm, Hook::ChangedSpteInner, Hook::SpteChanged, Hook::SpteSet];
+    let functions = "ffffffffc0a06000 T kvm_arch_init_vm\t[kvm]\n\
+                     ffffffffc0a07000 t __handle_changed_spte\t[kvm]\n";
+    let directory = Directory::new("history")
+        .kprobes()
+        .event(
+            "kvmmmu",
+            "kvm_tdp_mmu_spte_changed",
+            &["gfn", "old_spte", "new_spte", "level", "as_id"],
+        )
+        .event("kvmmmu", "kvm_mmu_set_spte", &["gfn", "spte", "sptep", "level"]);
+    let host = intel(&format!("{FUNCTIONS}{functions}"));
+    let plan = AttachPlan::new(&host, &directory.tracefs(), ALL);
+    for hook in hooks {
+        assert_eq!(refused(&plan, hook), "not asked for: see --history");
+    }
+    let plan = AttachPlan::new(&host, &directory.tracefs(), history);
+    for hook in hooks {
+        assert!(told(&plan, hook).is_ok(), "{hook:?}");
+    }
+    assert!(plan.lost.iter().all(|what| !what.contains("entry")), "{:?}", plan.lost);
+
+    let of_whom = "whose entry it is that changes is not seen: ";
+    let plan = AttachPlan::new(&intel(FUNCTIONS), &directory.tracefs(), history);
+    assert!(told(&plan, Hook::SpteChanged).is_ok());
+    assert!(plan.lost.iter().any(|what| what.starts_with(of_whom)), "{:?}", plan.lost);
+
+    let without = Directory::new("history-5.10").kprobes();
+    let plan = AttachPlan::new(&host, &without.tracefs(), history);
+    let lost = "changes of entries of the TDP MMU are not seen: \
+                this kernel has no tracepoint kvmmmu:kvm_tdp_mmu_spte_changed";
+    assert!(plan.lost.iter().any(|what| what == lost), "{:?}", plan.lost);
+    let useless = "useless without kvm_tdp_mmu_spte_changed";
+    assert_eq!(refused(&plan, Hook::ChangedSpteInner), useless);
 }

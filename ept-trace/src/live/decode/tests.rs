@@ -439,7 +439,7 @@ fn what_is_no_record_is_none() {
         strange.header.kind = kind;
         assert!(decoder.decode(&bytes(&strange), &fields()).is_none(), "kind {kind}");
     }
-    for hook in [Hook::ALL.len() as u32, u32::MAX] {
+    for hook in [u32::try_from(Hook::ALL.len()).unwrap(), u32::MAX] {
         strange = full();
         strange.header.hook = hook;
         assert!(decoder.decode(&bytes(&strange), &fields()).is_none(), "hook {hook}");
@@ -543,4 +543,65 @@ fn of_a_walk_what_was_not_read_is_none() {
     assert_eq!(got, expected);
     let error = walk(&WalkRecord { result: (-14_i32).cast_unsigned(), count: 9, ..walked() });
     assert_eq!((error.result, error.entries.len()), (-14, 5));
+}
+
+const CHANGE: SpteRecord = SpteRecord {
+    header: Header {
+        kind: kind::SPTE,
+        hook: Hook::SpteChanged as u32,
+        time_ns: 7,
+        tgid: 1,
+        tid: 1,
+    },
+    vm: VM,
+    gfn: 0x10,
+    old: 1 << 63,
+    new: 0x450_be67,
+    place: 0,
+    level: 1,
+    as_id: 1,
+};
+
+fn change(decoder: &mut Decoder, record: &SpteRecord) -> SpteChange {
+    match event(decoder, &bytes(record)) {
+        EventKind::SpteChange(change) => change,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_change_of_an_entry_is_decoded() {
+    let expected = SpteChange {
+        observed_by: "kvm_tdp_mmu_spte_changed".to_owned(),
+        vm: Some(1),
+        from_start: false,
+        as_id: Some(1),
+        gfn: 0x10,
+        level: 1,
+        old: Some(1 << 63),
+        new: 0x450_be67,
+        place: None,
+    };
+    let mut decoder = Decoder::default();
+    assert_eq!(change(&mut decoder, &CHANGE), expected);
+    assert_eq!(change(&mut decoder, &SpteRecord { vm: 0, ..CHANGE }).vm, None);
+    let set = SpteRecord { header: header(kind::SPTE, Hook::SpteSet), place: 0x534_6008, ..CHANGE };
+    let set = change(&mut decoder, &set);
+    assert_eq!((set.old, set.as_id, set.place), (None, None, Some(0x534_6008)));
+}
+
+#[test]
+fn a_vm_is_seen_from_its_start_until_something_is_lost() {
+    let mut decoder = Decoder::default();
+    let vm = |hook| bytes(&VmRecord { header: header(kind::VM, hook), vm: VM });
+    assert!(!change(&mut decoder, &CHANGE).from_start);
+    for begins in [Hook::InitVm, Hook::IoctlExit] {
+        decoder.decode(&vm(begins), &fields());
+        assert!(change(&mut decoder, &CHANGE).from_start);
+        decoder.decode(&vm(Hook::DestroyVm), &fields());
+        assert!(!change(&mut decoder, &CHANGE).from_start, "another one at its address");
+    }
+    decoder.decode(&vm(Hook::InitVm), &fields());
+    decoder.lost();
+    assert!(!change(&mut decoder, &CHANGE).from_start);
 }

@@ -1,0 +1,28 @@
+//! Changes of entries, as tracepoints tell them.
+
+use serde::{Deserialize, Serialize};
+
+/// An entry was changed: by the TDP MMU, which tells what it was before, or by what else of KVM
+/// fills tables, which does not.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SpteChange {
+    /// The hook that captured it.
+    pub observed_by: String,
+    /// Number of the VM, if it is known whose entry it is.
+    pub vm: Option<u32>,
+    /// The VM was seen to begin, and nothing was lost since.
+    pub from_start: bool,
+    /// Address space, of the TDP MMU: 0, or 1 for SMM.
+    pub as_id: Option<u8>,
+    /// First frame of the guest that the entry is for, of 4 KiB.
+    pub gfn: u64,
+    /// Level of the table that the entry is in: 1 for 4 KiB, 2 for 2 MiB, 3 for 1 GiB.
+    pub level: u8,
+    /// The entry before, of the TDP MMU.
+    pub old: Option<u64>,
+    /// The entry now.
+    pub new: u64,
+    /// Physical address of the entry, where the TDP MMU is not at work.
+    pub place: Option<u64>,
+}

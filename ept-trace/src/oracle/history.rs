@@ -1,0 +1,275 @@
+//! The entries of each VM's tables as their changes left them, and what of that cannot be.
+//!
+//! A change of the TDP MMU is told with the entry before and after, and without the table that it is
+//! in: the tables of several roots have entries for the same guest frame. So a place, which is an
+//! address space, a level and a frame, holds a *set* of entries. Each change takes one out and puts
+//! one in; and a place has no more entries than there are tables for it, which the place above says.
+//!
+//! A change is told right after it was made, and by whoever made it: two that are made on two CPUs
+//! may be told in the other order. So what does not fit is a [`Doubt`] at first. What is told within
+//! [`GRACE_NS`] may clear it; what is left then cannot be, and is a [`Finding`].
+
+mod place;
+
+use std::collections::{BTreeMap, VecDeque};
+
+use self::place::{Key, Place};
+use super::spte::Mapping;
+use crate::model::{Event, EventKind, SpteChange};
+
+/// Whoever makes a change holds `mmu_lock`, and is not preempted between the change and telling it
+/// (on kernels without `PREEMPT_RT`): a thousand times less than this.
+const GRACE_NS: u64 = 1_000_000_000;
+/// The places of a VM that are kept: 1 GiB in pages of 4 KiB. A VM with more is not judged.
+const MOST_PLACES: usize = 1 << 18;
+/// The VMs that are kept, and the doubts. Beyond that all is forgotten.
+const MOST_VMS: usize = 1 << 10;
+const MOST_DOUBTS: usize = 1 << 10;
+
+/// The entries of all VMs whose history is whole.
+#[derive(Clone, Debug, Default)]
+pub struct History {
+    vms: BTreeMap<u32, Tables>,
+    doubts: VecDeque<Doubt>,
+    /// The newest VM that was heard of.
+    newest: u32,
+    /// The history of VMs up to this one has a hole.
+    torn_to: u32,
+    /// Of the observation that is being judged.
+    fits: Option<bool>,
+    findings: Vec<Finding>,
+}
+
+/// The tables of a VM.
+#[derive(Clone, Debug, Default)]
+struct Tables {
+    /// Everything was seen; else nothing is kept.
+    is_whole: bool,
+    places: BTreeMap<Key, Place>,
+}
+
+/// What is wrong with a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The entry before it is not what the changes left there.
+    Missing,
+    /// There was no entry before it, and the changes have left one.
+    Occupied,
+    /// The table that it is in was never linked.
+    NeverLinked,
+    /// The table that it is in was linked once, and is no longer.
+    Zapped,
+}
+
+/// A change that cannot be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// What is wrong.
+    pub fault: Fault,
+    /// The change.
+    pub change: SpteChange,
+    /// When it was told.
+    pub time_ns: u64,
+    /// The addresses that the changes before it left at its place.
+    pub left: Vec<u64>,
+}
+
+/// A change that does not fit yet.
+#[derive(Clone, Debug)]
+struct Doubt {
+    finding: Finding,
+    vm: u32,
+    key: Key,
+    /// What the entry was before,
+    old: Option<Mapping>,
+    /// and whether it still leads there.
+    stays: bool,
+    /// How many tables there were for the place.
+    tables: usize,
+    /// The VM is gone: nothing will be told of it any more.
+    is_final: bool,
+}
+
+impl History {
+    /// Takes in an observation, before it is judged. Changes tell nothing where KVM has no bit for
+    /// present entries.
+    pub fn follow(&mut self, event: &Event, has_present_bit: bool) {
+        self.fits = None;
+        self.findings.clear();
+        self.newest = self.newest.max(event.kind.vm().unwrap_or(0));
+        if let EventKind::SpteChange(_) | EventKind::VmGone { .. } = event.kind {
+            self.settle(|doubt| doubt.is_due(event.time_ns));
+        }
+        match &event.kind {
+            EventKind::SpteChange(change) if has_present_bit => self.change(change, event.time_ns),
+            EventKind::VmGone { vm } => self.gone(*vm),
+            EventKind::Loss { .. } | EventKind::Gap { .. } => self.tear(),
+            EventKind::End => self.settle(|doubt| doubt.is_final || doubt.is_due(event.time_ns)),
+            _ => {}
+        }
+    }
+
+    /// Whether the change that is being judged fits to those before it; `None` if that is not
+    /// known.
+    pub fn fits(&self) -> Option<bool> {
+        self.fits
+    }
+
+    /// Changes of which it is certain by now that they cannot be.
+    pub fn findings(&self) -> &[Finding] {
+        &self.findings
+    }
+
+    fn change(&mut self, change: &SpteChange, time_ns: u64) {
+        let (Some(old), Some(as_id)) = (change.old, change.as_id) else { return };
+        let old = Mapping::of(old, change.level);
+        let new = Mapping::of(change.new, change.level);
+        let Some(vm) = change.vm else {
+            // Marks of use are taken away by functions that do not tell the VM. What maps something
+            // else is one of any VM.
+            if old != new {
+                self.tear();
+            }
+            return;
+        };
+        if !self.is_whole(vm, change.from_start) {
+            return;
+        }
+        let Some(tables) = self.vms.get_mut(&vm) else { return };
+        let key = Key::new(as_id, change.level, change.gfn);
+        let above = tables.above(key);
+        let left: Vec<_> = tables.entries(key).iter().map(|entry| entry.address).collect();
+        let stays = old == new;
+        let is_there = |tables: &mut Tables, old| {
+            if stays { tables.entries(key).contains(&old) } else { tables.take(key, old) }
+        };
+        let mut fault = None;
+        if let Some(old) = old {
+            if is_there(tables, old) {
+                self.doubts.retain(|doubt| stays || !doubt.is_cleared_by(vm, key, old));
+            } else if !above.is_unknown {
+                fault = Some(Fault::Missing);
+            }
+        }
+        if let Some(new) = new
+            && !stays
+        {
+            if !pay(&mut self.doubts, vm, key, new) {
+                tables.put(key, new, old);
+            }
+            fault = fault.or_else(|| tables.fault_at(key));
+        }
+        let is_too_large = tables.places.len() > MOST_PLACES;
+        self.doubts.retain(|doubt| doubt.stands(vm, tables));
+        self.fits = Some(fault.is_none());
+        if is_too_large {
+            *tables = Tables::default();
+            self.doubts.retain(|doubt| doubt.vm != vm);
+        } else if let Some(fault) = fault {
+            let finding = Finding { fault, change: change.clone(), time_ns, left };
+            let tables = above.tables;
+            self.doubts.push_back(Doubt { finding, vm, key, old, stays, tables, is_final: false });
+        }
+        if self.doubts.len() > MOST_DOUBTS {
+            self.tear();
+        }
+    }
+
+    /// Whether everything was seen of a VM.
+    fn is_whole(&mut self, vm: u32, from_start: bool) -> bool {
+        let is_new = !self.vms.contains_key(&vm);
+        if is_new && self.vms.len() >= MOST_VMS {
+            self.tear();
+        }
+        let is_whole = from_start && vm > self.torn_to;
+        let fresh = Tables { is_whole, ..Tables::default() };
+        let tables = self.vms.entry(vm).or_insert(fresh);
+        if !from_start && tables.is_whole {
+            *tables = Tables::default();
+            self.doubts.retain(|doubt| doubt.vm != vm || doubt.is_final);
+        }
+        tables.is_whole
+    }
+
+    /// Whatever stood in doubt of a VM stays so.
+    fn gone(&mut self, vm: u32) {
+        self.vms.remove(&vm);
+        for doubt in self.doubts.iter_mut().filter(|doubt| doubt.vm == vm) {
+            doubt.is_final = true;
+        }
+    }
+
+    /// Something was not seen, and may have been of any VM.
+    fn tear(&mut self) {
+        self.vms.clear();
+        self.doubts.clear();
+        self.torn_to = self.newest;
+        self.fits = None;
+    }
+
+    /// Makes findings of the doubts that nothing will clear.
+    fn settle(&mut self, is_certain: impl Fn(&Doubt) -> bool) {
+        let mut rest = VecDeque::new();
+        for doubt in std::mem::take(&mut self.doubts) {
+            let tables = self.vms.get_mut(&doubt.vm);
+            if tables.as_ref().is_some_and(|tables| !doubt.stands(doubt.vm, tables)) {
+                continue;
+            }
+            if !is_certain(&doubt) {
+                rest.push_back(doubt);
+                continue;
+            }
+            if let Some(tables) = tables {
+                tables.give_up(doubt.key);
+            }
+            self.findings.push(doubt.finding);
+        }
+        self.doubts = rest;
+    }
+}
+
+impl Doubt {
+    /// Whether it is old enough.
+    fn is_due(&self, now_ns: u64) -> bool {
+        now_ns.saturating_sub(self.finding.time_ns) >= GRACE_NS
+    }
+
+    /// Whether it is still one, as the tables of this VM are now.
+    fn stands(&self, vm: u32, tables: &Tables) -> bool {
+        if self.vm != vm || self.is_final {
+            return true;
+        }
+        let above = tables.above(self.key);
+        !above.is_unknown
+            && match self.finding.fault {
+                Fault::Missing => true,
+                Fault::Occupied => above.tables <= self.tables,
+                Fault::NeverLinked => !above.had_table,
+                Fault::Zapped => tables.fault_at(self.key) == Some(Fault::Zapped),
+            }
+    }
+
+    /// Whether an entry that is taken out is one that was in the way.
+    fn is_cleared_by(&self, vm: u32, key: Key, entry: Mapping) -> bool {
+        self.finding.fault == Fault::Occupied
+            && (self.vm, self.key) == (vm, key)
+            && self.finding.left.contains(&entry.address)
+    }
+}
+
+/// An entry is put in: clears the doubts that had it there already. Whether it was taken out again
+/// as well.
+fn pay(doubts: &mut VecDeque<Doubt>, vm: u32, key: Key, entry: Mapping) -> bool {
+    let mut was_taken = false;
+    doubts.retain(|doubt| {
+        let is_of_it = doubt.finding.fault == Fault::Missing
+            && (doubt.vm, doubt.key, doubt.old) == (vm, key, Some(entry));
+        let is_cleared = is_of_it && (doubt.stays || !was_taken);
+        was_taken |= is_cleared && !doubt.stays;
+        !is_cleared
+    });
+    was_taken
+}
+
+#[cfg(test)]
+mod tests;

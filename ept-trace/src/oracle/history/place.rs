@@ -1,0 +1,116 @@
+//! Places in the tables of a VM, and the entries that they hold.
+
+use super::{Fault, Tables};
+use crate::oracle::spte::Mapping;
+
+/// Roots have this level or the next one. Of what is in a root, no table tells.
+const LOWEST_ROOT: u8 = 4;
+
+/// A place: of each root that reaches it, one entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Key {
+    as_id: u8,
+    level: u8,
+    /// The first frame of the guest that the entry is for.
+    gfn: u64,
+}
+
+/// What is at a place.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Place {
+    /// The entries that are not empty.
+    entries: Vec<Mapping>,
+    /// There was a table here.
+    had_table: bool,
+    /// A table here has entries that nobody told.
+    is_unknown: bool,
+}
+
+/// What is known of the tables that a place is in.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Above {
+    /// How many are linked.
+    pub(super) tables: usize,
+    /// One was.
+    pub(super) had_table: bool,
+    /// One has entries that nobody told, or nothing is said of it any more.
+    pub(super) is_unknown: bool,
+}
+
+impl Key {
+    pub(super) fn new(as_id: u8, level: u8, gfn: u64) -> Self {
+        Self { as_id, level, gfn: gfn & !(frames(level) - 1) }
+    }
+
+    /// The place of the entry that links the table that this one is in.
+    fn parent(self) -> Option<Self> {
+        (self.level < LOWEST_ROOT).then(|| Self::new(self.as_id, self.level + 1, self.gfn))
+    }
+}
+
+/// How many frames of 4 KiB an entry is for; 1 for what is no level.
+fn frames(level: u8) -> u64 {
+    match level {
+        1..=6 => 1 << (9 * (level - 1)),
+        _ => 1,
+    }
+}
+
+impl Tables {
+    /// The entries at a place that are not empty.
+    pub(super) fn entries(&self, key: Key) -> &[Mapping] {
+        self.places.get(&key).map_or(&[], |place| &place.entries)
+    }
+
+    /// The tables that a place is in; of roots nothing is known.
+    pub(super) fn above(&self, key: Key) -> Above {
+        let at = key.parent().and_then(|parent| self.places.get(&parent));
+        at.map_or_else(Above::default, |at| Above {
+            tables: at.entries.iter().filter(|entry| entry.is_table).count(),
+            had_table: at.had_table,
+            is_unknown: at.is_unknown,
+        })
+    }
+
+    /// Takes an entry out, if it is there.
+    pub(super) fn take(&mut self, key: Key, entry: Mapping) -> bool {
+        let Some(place) = self.places.get_mut(&key) else { return false };
+        let Some(index) = place.entries.iter().position(|at| *at == entry) else { return false };
+        place.entries.swap_remove(index);
+        if place.entries.is_empty() && !place.had_table {
+            self.places.remove(&key);
+        }
+        true
+    }
+
+    /// Puts an entry in.
+    pub(super) fn put(&mut self, key: Key, entry: Mapping, old: Option<Mapping>) {
+        let place = self.places.entry(key).or_default();
+        place.entries.reserve_exact(1);
+        place.entries.push(entry);
+        place.had_table |= entry.is_table;
+        // A page is split: the entries of the new table are made from it, and not told.
+        place.is_unknown |= entry.is_table && old.is_some_and(|old| !old.is_table);
+    }
+
+    /// What is wrong with a place: it holds more entries than there are tables for it.
+    pub(super) fn fault_at(&self, key: Key) -> Option<Fault> {
+        key.parent()?;
+        let above = self.above(key);
+        if above.is_unknown || self.entries(key).len() <= above.tables {
+            return None;
+        }
+        Some(match above {
+            Above { tables: 1.., .. } => Fault::Occupied,
+            Above { had_table: true, .. } => Fault::Zapped,
+            _ => Fault::NeverLinked,
+        })
+    }
+
+    /// After a finding nothing more is said of the same table.
+    pub(super) fn give_up(&mut self, key: Key) {
+        if let Some(parent) = key.parent() {
+            self.places.entry(parent).or_default().is_unknown = true;
+        }
+    }
+}
