@@ -1,6 +1,8 @@
 //! `cargo xtask bench`: what the product costs before it does anything: the time until all hooks
 //! are attached, the verifier's work, and the size of the binary; and how fast it walks.
 
+mod walk_cost;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
@@ -46,7 +48,12 @@ pub fn main() -> Result<ExitCode> {
     print!("{}", programs(&setup, &product)?);
 
     let size = fs::metadata(&product)?.len();
-    println!("\nstatic binary: {size} bytes\n");
+    println!("\nstatic binary: {size} bytes");
+
+    println!("\na walk in the kernel, svm 6.12");
+    let scratch = setup.cache.scratch("bench")?;
+    print!("{}", walk_cost::measure(&product, scratch.path())?);
+    println!();
     let mut walks = Command::new("cargo");
     walks.args(["bench", "-q", "-p", "ept-trace", "--no-default-features", "--bench", "walks"]);
     let status = walks.status().context("cannot start `cargo bench`")?;
