@@ -1,6 +1,7 @@
 #!/bin/sh
 # poke SYMBOL WITHIN OLD NEW: has the machine change, within so many bytes from the symbol on, the
-# bytes OLD to NEW, both in hexadecimal, with .. for any byte (in NEW: for what is there).
+# bytes OLD to NEW, both in hexadecimal, with .. for any byte (in NEW: for what is there). In the
+# place of a symbol may be an address: 0x and hexadecimal digits.
 # Asks over ttyS1: RS nonce " poke " address within old new LF; one line comes back.
 . /lab.conf
 # To read all symbols takes seconds on Bochs, so those of KVM's modules are kept while they stay.
@@ -10,7 +11,10 @@ if [ "$modules" != "$(cat /tmp/poke.modules 2>/dev/null)" ]; then
     echo "$modules" >/tmp/poke.modules
 fi
 find='$3 == symbol { print $1; exit }'
-address=$(awk -v symbol="$1" "$find" /tmp/poke.symbols)
+case $1 in
+    0x*) address=${1#0x} ;;
+    *) address=$(awk -v symbol="$1" "$find" /tmp/poke.symbols) ;;
+esac
 # Where KVM is built in, or it is no symbol of KVM's.
 [ -n "$address" ] || address=$(awk -v symbol="$1" "$find" /proc/kallsyms)
 if [ -z "$address" ]; then

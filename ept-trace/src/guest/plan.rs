@@ -9,8 +9,13 @@ use super::Cpuid;
 pub enum Program {
     /// A few instructions in real mode.
     Halt,
-    /// A write to this GPA and a read from there, in 64-bit mode.
-    Touch(u64),
+    /// A write to a GPA and a read from there, in 64-bit mode.
+    Touch {
+        /// The GPA.
+        gpa: u64,
+        /// Again for each line on stdin.
+        again: bool,
+    },
     /// A hypervisor with nested page tables of so many levels, and a guest of its own.
     Nested(u8),
 }
@@ -57,7 +62,7 @@ impl fmt::Display for Guest {
         }
         match self.program {
             Program::Halt => Ok(()),
-            Program::Touch(gpa) => write!(f, ", touching GPA {gpa:#x}"),
+            Program::Touch { gpa, .. } => write!(f, ", touching GPA {gpa:#x}"),
             Program::Nested(levels) => write!(f, ", L1 with nested page tables of {levels} levels"),
         }
     }
@@ -86,9 +91,10 @@ pub fn mixed(cpuids: &[Cpuid]) -> Guest {
     Guest { program: Program::Halt, vcpus: cpuids.iter().map(|&cpuid| vec![cpuid]).collect() }
 }
 
-/// For each CPUID a guest that touches this GPA.
-pub fn touching(gpa: u64, cpuids: &[Cpuid]) -> Vec<Guest> {
-    let guest = |&cpuid| Guest { program: Program::Touch(gpa), ..Guest::uniform(&[cpuid], 1) };
+/// For each CPUID a guest that touches this GPA; `again` for each line on stdin.
+pub fn touching(gpa: u64, again: bool, cpuids: &[Cpuid]) -> Vec<Guest> {
+    let program = Program::Touch { gpa, again };
+    let guest = |&cpuid| Guest { program, ..Guest::uniform(&[cpuid], 1) };
     cpuids.iter().map(guest).collect()
 }
 

@@ -27,7 +27,7 @@ pub enum Ended {
 pub fn run(kvm: &Kvm, guest: &Guest) -> Ended {
     let done = match guest.program {
         Program::Halt => halt::run(kvm, guest),
-        Program::Touch(gpa) => touch::run(kvm, guest, gpa),
+        Program::Touch { gpa, again } => touch::run(kvm, guest, gpa, again),
         Program::Nested(levels) => nested::run(kvm, guest, levels),
     };
     done.unwrap_or_else(|err| match err.downcast_ref::<Refused>() {

@@ -13,7 +13,12 @@ use crate::setup::kernels::Kernel;
 use crate::setup::modules;
 
 const INIT: &str = include_str!("../../lab/init.sh");
-const POKE: &str = include_str!("../../lab/poke.sh");
+/// What a command may use where the machine may be poked.
+const POKES: [(&str, &str); 3] = [
+    ("bin/few", include_str!("../../lab/few.sh")),
+    ("bin/poke", include_str!("../../lab/poke.sh")),
+    ("bin/touched", include_str!("../../lab/touched.sh")),
+];
 
 const DIRECTORIES: [&str; 11] =
     ["add", "bin", "dev", "lib", "lib/modules", "out", "proc", "root", "sys", "tmp", "usr"];
@@ -32,7 +37,9 @@ pub fn build(cell: &Cell, kernel: &Kernel, options: &Options, nonce: &str) -> Re
     archive.add("bin/sh", Kind::Link, b"busybox")?;
 
     if options.pokes {
-        archive.add("bin/poke", Kind::Program, POKE.as_bytes())?;
+        for (name, script) in POKES {
+            archive.add(name, Kind::Program, script.as_bytes())?;
+        }
     }
 
     let modules = match &kernel.modules {

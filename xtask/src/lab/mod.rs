@@ -80,8 +80,11 @@ pub struct Args {
     /// Show every rule its faults, and see that each is found, and nothing else
     #[arg(long, conflicts_with_all = ["command", "out", "no_product", "no_kvm", "add"])]
     faults: bool,
+    /// With --faults: those of these rules alone
+    #[arg(long, value_name = "LIST", value_delimiter = ',', requires = "faults")]
+    rules: Vec<String>,
     /// With --faults in every cell: renew the table in docs/rules.md
-    #[arg(long, requires = "faults")]
+    #[arg(long, requires = "faults", conflicts_with = "rules")]
     write_docs: bool,
     /// What to run (default: ept-trace check)
     #[arg(last = true, value_name = "CMD")]
@@ -110,7 +113,7 @@ pub fn main(args: &Args) -> Result<ExitCode> {
         stream: cells.len() == 1 && !args.faults,
     };
     if args.faults {
-        return faults::main(&setup, &cells, &options, args.jobs, args.write_docs);
+        return faults::main(&setup, &cells, &options, args.jobs, &args.rules, args.write_docs);
     }
     match cells.as_slice() {
         [cell] => {

@@ -79,6 +79,9 @@ struct GuestArgs {
     /// Instead: guests that write to this GPA in 64-bit mode, in memory of its own
     #[arg(long, value_name = "GPA", value_parser = gpa, group = "instead")]
     touch: Option<u64>,
+    /// With --touch: again for each line on stdin
+    #[arg(long, requires = "touch")]
+    again: bool,
     /// Instead: guests that are hypervisors, with nested page tables of 4 and of 5 levels, for
     /// MAXPHYADDR 40 and 52 unless told otherwise
     #[arg(long, group = "instead")]
@@ -137,7 +140,7 @@ impl Args {
         if let Some(vcpus) = guests.random {
             Box::new(RandomGuests::new(vcpus, seed))
         } else if let Some(gpa) = guests.touch {
-            Box::new(touching(gpa, &cpuids).into_iter())
+            Box::new(touching(gpa, guests.again, &cpuids).into_iter())
         } else if guests.nested {
             Box::new(nested(&cpuids).into_iter())
         } else if guests.mixed.is_empty() {

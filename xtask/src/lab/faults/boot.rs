@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Error, Result, anyhow};
 
 use super::Scenario;
-use super::fault::How;
+use super::fault::{Fault, How};
 use super::rows;
 use super::script::{self, Part, Section, Sections};
 use super::{judge, module};
@@ -16,9 +16,14 @@ use crate::setup::{Setup, modules};
 /// How long all that one fault needs may take, on top of what a boot may.
 const PER_FAULT: Duration = Duration::from_mins(1);
 
-/// What came of every fault in `cell`.
-pub fn faults(setup: &Setup, cell: &Cell, options: &Options) -> Vec<(Scenario, Result<()>)> {
-    let scenarios = scenarios(cell);
+/// What came of every fault of these `rules`, or of all if there are none, in `cell`.
+pub fn faults(
+    setup: &Setup,
+    cell: &Cell,
+    rules: &[String],
+    options: &Options,
+) -> Vec<(Scenario, Result<()>)> {
+    let scenarios = scenarios(cell, rules);
     let mut results = Vec::new();
     // A fault that ends the boot has another follow it, for those after it.
     while results.len() < scenarios.len() {
@@ -28,9 +33,11 @@ pub fn faults(setup: &Setup, cell: &Cell, options: &Options) -> Vec<(Scenario, R
 }
 
 /// The faults of `cell`, those with the same guests together.
-fn scenarios(cell: &Cell) -> Vec<Scenario> {
+fn scenarios(cell: &Cell, rules: &[String]) -> Vec<Scenario> {
+    let is_wanted =
+        |fault: &&Fault| rules.is_empty() || rules.iter().any(|rule| rule == fault.rule);
     let scenario = |fault| super::seeded(fault, cell);
-    let mut scenarios: Vec<Scenario> = rows::all().filter_map(scenario).collect();
+    let mut scenarios: Vec<Scenario> = rows::all().filter(is_wanted).filter_map(scenario).collect();
     scenarios.sort_by_key(|scenario| scenario.fault.check);
     scenarios
 }
@@ -111,7 +118,7 @@ fn changed_modules(
 
 #[cfg(test)]
 mod tests {
-    use super::super::fault::{Fault, Seed, pokes};
+    use super::super::fault::{Seed, pokes};
     use super::*;
 
     static FAULT: Fault = Fault { rule: "EPT104", ..Fault::USUAL };

@@ -16,6 +16,8 @@ pub struct Fault {
     pub values: [&'static str; 2],
     /// Other rules for which it is a fault as well.
     pub also: &'static [&'static str],
+    /// Rules that cannot tell any more, where it is.
+    pub untold: &'static [&'static str],
     /// The rule has nothing to judge where all is well: what it is about does not happen then.
     pub is_silent_else: bool,
     /// The guests: arguments of `check`, the same with the fault and without.
@@ -62,6 +64,22 @@ pub enum How {
     Module(&'static str, &'static [Change]),
     /// `check` has these arguments instead.
     Guest(&'static str),
+    /// Entries of a running guest's tables are changed, and changed back before it ends. `check`
+    /// must touch a GPA again: `--touch GPA --again`.
+    Entries(&'static [Entry]),
+}
+
+/// An entry of the tables that map a GPA, and what it becomes: see `lab/touched.sh`.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The level of the table.
+    pub table: u8,
+    /// At the index that the GPA has at this level.
+    pub index: u8,
+    /// What it becomes, in arithmetic of the shell.
+    pub new: &'static str,
+    /// What is to be there when the guest ends.
+    pub back: &'static str,
 }
 
 /// Bytes that are changed, in memory (see [`crate::lab::poke`]) or in a module's file.
@@ -95,6 +113,7 @@ impl Fault {
         verdict: Verdict::Mismatch,
         values: ["", ""],
         also: &[],
+        untold: &[],
         is_silent_else: false,
         check: "--maxphyaddr 36 --vcpus 1",
         seeds: &[],
@@ -154,6 +173,15 @@ pub const fn guest(
     check: &'static str,
 ) -> Seed {
     Seed { cells: Cells { cpus, kernels }, how: How::Guest(check), values: None }
+}
+
+/// Entries of a running guest's tables.
+pub const fn entries(
+    cpus: &'static [Cpu],
+    kernels: &'static [&'static str],
+    entries: &'static [Entry],
+) -> Seed {
+    Seed { cells: Cells { cpus, kernels }, how: How::Entries(entries), values: None }
 }
 
 impl Seed {

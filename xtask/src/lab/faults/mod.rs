@@ -39,12 +39,14 @@ struct Outcome<'a> {
     result: Result<()>,
 }
 
-/// Runs every fault in every one of `cells`; exit code 0 if each was found, and nothing else.
+/// Runs every fault of these `rules`, or of all if there are none, in every one of `cells`; exit code
+/// 0 if each was found, and nothing else.
 pub fn main(
     setup: &Setup,
     cells: &[Cell],
     options: &Options,
     jobs: Option<usize>,
+    rules: &[String],
     write_docs: bool,
 ) -> Result<ExitCode> {
     if write_docs && !is_every_cell(cells) {
@@ -58,7 +60,7 @@ pub fn main(
             bochs::ensure(setup)?;
         }
     }
-    let work = |cell: &Cell| boot::faults(setup, cell, options);
+    let work = |cell: &Cell| boot::faults(setup, cell, rules, options);
     let tell = |cell: &Cell, results: &Vec<(Scenario, Result<()>)>| {
         for (Scenario { fault, .. }, result) in results {
             let said = if result.is_ok() { "found " } else { "FAILED" };

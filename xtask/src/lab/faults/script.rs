@@ -5,13 +5,17 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::Scenario;
-use super::fault::{Change, How};
+use super::fault::{Change, Entry, How};
 
 /// What begins a line of the script's own.
 const MARK: &str = "faults: ";
 /// What runs each time, less its guests. One whose tables are broken may fault for ever, so it is
 /// given up; and a run that does not end is killed.
-const CHECK: &str = "timeout -s KILL 120 ept-trace check -j --patience 5";
+const CHECK: &str = "timeout -s KILL 120 ept-trace check -j --patience";
+/// Seconds of patience with a guest.
+const PATIENCE: &str = "5";
+/// The same with one that waits for its entries to be changed.
+const LONG_PATIENCE: &str = "60";
 
 /// A part of what a cell prints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -80,21 +84,27 @@ pub fn before(scenarios: &[Scenario], number: usize) -> (usize, Part) {
 
 /// The script for all of `scenarios`.
 pub fn script(scenarios: &[Scenario]) -> String {
-    let mut script = String::new();
+    let mut script = "set -o pipefail\n".to_owned();
     for (number, scenario) in scenarios.iter().enumerate() {
         let check = scenario.fault.check;
-        let faulty = if let How::Guest(check) = scenario.seed.how { check } else { check };
+        let usual = format!("{CHECK} {PATIENCE} {check}");
+        let faulty = match scenario.seed.how {
+            How::Guest(check) => format!("{CHECK} {PATIENCE} {check}"),
+            How::Entries(entries) => touched(entries, check),
+            How::Pokes(_) | How::Module(..) => usual.clone(),
+        };
         let (seed, back) = seeding(number, &scenario.seed.how);
         let mark = |part: Part| format!("echo '{MARK}{number} {}'\n", part.name());
-        let run =
-            |part, check| format!("{}{CHECK} {check} 2>&1\necho '{MARK}exit' $?\n", mark(part));
+        let run = |part, command: &str| {
+            format!("{}{command} 2>&1 | few\necho '{MARK}exit' $?\n", mark(part))
+        };
         if before(scenarios, number).1 == Part::Before {
-            script += &run(Part::Before, check);
+            script += &run(Part::Before, &usual);
         }
         // What was not seeded whole is taken back all the same.
-        let (begin, faulty) = (mark(Part::Seeding), run(Part::Faulty, faulty));
+        let (begin, faulty) = (mark(Part::Seeding), run(Part::Faulty, &faulty));
         let _ = write!(script, "{begin}if {seed}; then\n{faulty}fi\n{begin}{back}\n");
-        script += &run(Part::After, check);
+        script += &run(Part::After, &usual);
     }
     script
 }
@@ -112,8 +122,17 @@ fn seeding(number: usize, how: &How) -> (String, String) {
                 (module_file(number), format!("/lib/modules/$(uname -r)/{name}.ko"));
             (format!("mount --bind /add/{file} {place}"), format!("umount {place}"))
         }
-        How::Guest(_) => ("true".to_owned(), "true".to_owned()),
+        How::Guest(_) | How::Entries(_) => ("true".to_owned(), "true".to_owned()),
     }
+}
+
+/// The command that runs a guest and changes its entries meanwhile.
+fn touched(entries: &[Entry], check: &str) -> String {
+    let entries = entries.iter().fold(String::new(), |words, entry| {
+        let Entry { table, index, new, back } = entry;
+        format!("{words} {table} {index} '{new}' '{back}'")
+    });
+    format!("touched{entries} -- {CHECK} {LONG_PATIENCE} {check}")
 }
 
 fn poke(change: &Change, back: bool) -> String {
@@ -152,12 +171,14 @@ fn beginning(own: &str) -> Option<(usize, Part)> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fault::{Fault, Seed, change, guest, module, pokes};
+    use super::super::fault::{Fault, Seed, change, entries, guest, module, pokes};
     use super::*;
 
     static POKED: Seed = pokes(&[], &[], &[change("x", 2, "0a", "0b"), change("y", 1, "01", "..")]);
     static LOADED: Seed = module(&[], &[], "kvm_intel", &[]);
     static OTHER: Seed = guest(&[], &[], "-c");
+    static TOUCHED: Seed =
+        entries(&[], &[], &[Entry { table: 2, index: 1, new: "entry | 1", back: "entry" }]);
     static A: Fault = Fault { rule: "EPT101", check: "-a", ..Fault::USUAL };
     static B: Fault = Fault { rule: "EPT107", check: "-b", ..Fault::USUAL };
 
@@ -176,8 +197,15 @@ mod tests {
     fn other_guests_are_a_fault_too() {
         let script = script(&[Scenario { fault: &A, seed: &OTHER }]);
         let runs: Vec<&str> =
-            script.lines().filter_map(|line| line.strip_prefix(CHECK)?.split(' ').nth(1)).collect();
+            script.lines().filter_map(|line| line.strip_prefix(CHECK)?.split(' ').nth(2)).collect();
         assert_eq!(runs, ["-a", "-c", "-a"]);
+    }
+
+    #[test]
+    fn entries_are_changed_while_the_guest_runs() {
+        let script = script(&[Scenario { fault: &A, seed: &TOUCHED }]);
+        let faulty = format!("touched 2 1 'entry | 1' 'entry' -- {CHECK} 60 -a 2>&1 | few");
+        assert!(script.lines().any(|line| line == faulty), "{script}");
     }
 
     #[test]

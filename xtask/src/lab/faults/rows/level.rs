@@ -230,6 +230,8 @@ pub static FAULTS: &[Fault] = &[
         values: ["false", "true"],
         // From 6.19 on the EPTP is made of the root's page, which KVM does not find: it is all ones.
         also: &["EPT201", "EPT203"],
+        // The root that KVM walks is not the one that it has pages for.
+        untold: &["EPT301"],
         seeds: &[
             pokes(ANY, &["6.1", "6.12"], &[kvm_init_mmu("88c80c80", "88c80c00")]),
             // direct_map, stored right after shadow_root_level.

@@ -76,6 +76,8 @@ pub static FAULTS: &[Fault] = &[
         rule: "EPT121",
         what: "KVM's entries for EPT lack the bit to execute",
         values: LOOPS,
+        // Each of those faults was resolved, and comes back.
+        also: &["EPT302"],
         is_silent_else: true,
         seeds: &[
             pokes(ANY_VMX, &["5.10", "6.1", "6.12"], &[variable("shadow_x_mask", "04", "00")]),
