@@ -249,6 +249,7 @@ fn the_conformance_vectors_pass_and_a_wrong_one_fails() {
 
 #[cfg(feature = "lab")]
 mod live {
+    use serde_json::Value;
     use tests::Cell;
     use tests::lab::{json_lines, lab};
 
@@ -275,5 +276,51 @@ mod live {
         let entries = lines[0]["entries"].as_array().expect("entries");
         assert_eq!(lines[0]["root_level"], 4, "the host's own number of levels");
         assert_eq!(entries.last().expect("a leaf")["address"], lines[1]["code"], "{}", lines[0]);
+    }
+
+    /// A guest that waits, its table in the meantime, and what was captured of its walks.
+    const RUNNING: &str = r#"
+        mkfifo /fifo
+        ept-trace check -j --maxphyaddr 52 --touch 0x40003000 --again < /fifo > /out/check.jsonl &
+        exec 3> /fifo
+        while ! grep -q '"gpa":"0x40003000"' /out/check.jsonl; do sleep 0.2; done
+        sleep 1
+        root=$(grep '"type":"walk"' /out/check.jsonl | tail -1 | sed 's/.*"root_hpa":"0x//; s/".*//')
+        ept-trace walk --ncr3 $root --levels 5 --live --dump -j > /out/ranges.jsonl || exit 10
+        ept-trace walk --ncr3 $root --levels 5 --live --gpa 40003008 -j > /out/one.jsonl || exit 11
+        exec 3>&-
+        wait
+    "#;
+
+    #[test]
+    fn the_table_of_a_running_guest_is_as_its_walks_were_captured() {
+        let run = lab("walk-running", Cell { cpu: "svm", kernel: "6.12" }, RUNNING);
+        assert_eq!(run.code, Some(0), "{}", run.output);
+        let number = |value: &Value| {
+            let digits = value.as_str().and_then(|text| text.strip_prefix("0x"));
+            u64::from_str_radix(digits.expect("hexadecimal"), 16).expect("a number")
+        };
+        let ranges = json_lines(&run.out.join("ranges.jsonl"));
+        let mapped: Vec<_> = ranges.iter().filter(|range| range["state"] == "mapped").collect();
+        // Where the whole table says that an address leads to, and at which level.
+        let told = |gpa: u64| {
+            let is_in =
+                |range: &&&Value| (number(&range["gpa"])..=number(&range["end"])).contains(&gpa);
+            let range = mapped.iter().find(is_in)?;
+            let hpa = number(&range["hpa"]) + (gpa - number(&range["gpa"]));
+            Some((hpa, range["level"].clone()))
+        };
+        let lines = json_lines(&run.out.join("check.jsonl"));
+        let walks = lines.iter().filter(|line| line["outcome"] == "mapped");
+        let mut compared = 0;
+        for walk in walks {
+            let captured = (number(&walk["hpa"]), walk["level"].clone());
+            assert_eq!(told(number(&walk["gpa"])), Some(captured), "{walk}");
+            compared += 1;
+        }
+        assert!(compared >= 2, "{compared}");
+        let one = &json_lines(&run.out.join("one.jsonl"))[0]["outcome"];
+        assert_eq!(one["kind"], "translation", "{one}");
+        assert_eq!(told(0x4000_3008).map(|(hpa, _)| hpa), Some(number(&one["hpa"])), "{one}");
     }
 }

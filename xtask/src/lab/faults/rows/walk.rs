@@ -130,10 +130,28 @@ pub static FAULTS: &[Fault] = &[
         ],
         ..Fault::USUAL
     },
+    Fault {
+        rule: "EPT401",
+        what: "a leaf gets bit 30 from somebody else than KVM, and goes with it",
+        values: ["0x*", "0x*"],
+        check: AGAIN_HISTORY,
+        seeds: &[entries(
+            ANY,
+            FORCING,
+            &[Entry { table: 1, index: 1, new: "leaf | 1 << 30", back: "leaf | 1 << 30" }],
+        )],
+        left_out: &[out(ANY, &["5.10"], UNTOLD)],
+        ..Fault::USUAL
+    },
 ];
+
+const UNTOLD: &str = "changes of entries are not told with what they replace";
 
 /// A guest that touches a GPA, and again.
 const AGAIN: &str = "--maxphyaddr 36 --touch 0x40001000 --again";
+
+/// The same, with the history of its entries.
+const AGAIN_HISTORY: &str = "--history --maxphyaddr 36 --touch 0x40001000 --again";
 
 const TO_ITSELF_2: Entry =
     Entry { table: 2, index: 2, new: "entry & ~address | table", back: "entry" };
