@@ -169,7 +169,7 @@ fn nothing_stays_behind_after_a_kill() {
     // The first watcher is killed with its cleaner, so that the next one has to clean up.
     let script = "
         events() { wc -l < /sys/kernel/tracing/kprobe_events; }
-        all=$(ept-trace watch --list | grep -c '^+')
+        all=$(ept-trace watch --list | grep -c '^+.*probe kvm')
         attached() { until [ \"$(events)\" = $all ]; do sleep 0.2; done; }
         ept-trace watch > /dev/null & watcher=$!; attached
         kill -9 $watcher; sleep 5
