@@ -53,6 +53,7 @@ static CONFIG: Config = Config {
             notifier_in_progress: Field::ABSENT,
             memslots: Field::ABSENT,
             generation: Field::ABSENT,
+            slots_lock: Field::ABSENT,
             last_used_slot: Field::ABSENT,
             used_slots: Field::ABSENT,
             slots: Field::ABSENT,

@@ -15,6 +15,13 @@ pub fn generation(vm: u64) -> Option<u64> {
     read::field(read::field(vm, &race.memslots)?, &race.generation)
 }
 
+/// Whether somebody works on the memslots, or on what follows from a change of them: dirty logging
+/// that is switched on or off goes through all tables after the generation has changed.
+#[inline(always)]
+pub fn are_locked(vm: u64) -> bool {
+    read::field(vm, &config().fields.race.slots_lock).is_some_and(|owner| owner != 0)
+}
+
 /// `flags` of the memslot that has a frame of the guest.
 #[inline(always)]
 pub fn flags(vcpu: u64, vm: u64, gfn: u64) -> Option<u32> {

@@ -137,7 +137,7 @@ fn what_is_right_is_dropped_in_the_kernel_and_counted() {
 #[test]
 fn walks_that_are_right_are_dropped_in_the_kernel_and_counted() {
     let script = "
-        ept-trace watch -j --mismatches -- \
+        ept-trace watch -j --mismatches --frames -- \
             ept-trace check --quiet --scenario memory,mmio > /out/watch.jsonl
     ";
     let run = lab("mismatches-walks", SVM, script);

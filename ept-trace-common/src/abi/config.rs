@@ -134,6 +134,8 @@ pub struct RaceFields {
     pub memslots: Field,
     /// In `struct kvm_memslots`: `generation`.
     pub generation: Field,
+    /// In `struct kvm`: the owner of `slots_lock`.
+    pub slots_lock: Field,
     /// In `struct kvm_vcpu`: `last_used_slot`, the memslot of the last fault.
     pub last_used_slot: Field,
     /// In `struct kvm_memslots`: `used_slots`, where the memslots are an array (before 5.17).

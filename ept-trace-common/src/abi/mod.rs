@@ -268,7 +268,7 @@ plain! {
     ShadowRecord = 136,
     Subject = 32,
     FaultLoopRecord = 96,
-    Config = 424,
+    Config = 432,
     SpteRecord = 72,
     WalkRecord = 248,
 }

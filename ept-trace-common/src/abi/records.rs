@@ -55,7 +55,7 @@ pub mod flag {
     /// The host took pages away between the beginning of the fault and the end of the walk, or was
     /// about to: `mmu_invalidate_seq` has changed, or `mmu_invalidate_in_progress` is not 0.
     pub const RACED_NOTIFIER: u32 = 1 << 10;
-    /// The memslots were changed meanwhile.
+    /// The memslots were changed meanwhile, or somebody was at work on them.
     pub const RACED_SLOTS: u32 = 1 << 11;
     /// The entries were others when they were read again.
     pub const RACED_ENTRIES: u32 = 1 << 12;

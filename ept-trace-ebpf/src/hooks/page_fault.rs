@@ -55,7 +55,8 @@ fn remember(vcpu: u64, gpa: u64, error_code: u64) -> Outcome {
         requested_pfn: 0,
         requested_level: 0,
         answer: 0,
-        flags: if vcpu::is_nested(vcpu) { flag::NESTED } else { 0 },
+        flags: if vcpu::is_nested(vcpu) { flag::NESTED } else { 0 }
+            | if slots::are_locked(vm) { flag::RACED_SLOTS } else { 0 },
         reserved: 0,
     };
     match IN_FAULT.insert(&bpf_get_current_pid_tgid(), &fault, 0) {

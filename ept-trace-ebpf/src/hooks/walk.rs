@@ -220,6 +220,9 @@ fn is_plainly_right(record: &WalkRecord, variables: &Variables) -> bool {
     // Of tables what is neither rights, accessed, nor the software's; of pages the memory type.
     let (table_clear, page_clear, page_set) =
         if is_ept { (0xf8, 1 << 3, 6 << 3) } else { (0x98 | NX, 0x18 | NX, 0) };
+    let addresses = ADDRESS & !variables.encryption_mask;
+    // Reserved in the two upper tables of NPT.
+    let root_clear = if is_ept { 0 } else { 1 << 8 };
     if record.flags & RACED != 0
         || record.flags & flag::REQUESTED == 0
         || record.of.unread & UNREAD != 0
@@ -234,7 +237,10 @@ fn is_plainly_right(record: &WalkRecord, variables: &Variables) -> bool {
         }
         let (entry, level) = (record.entries[number], record.level - number as u32);
         let is_last = number + 1 == record.count as usize;
-        let (clear, set) = if is_last { (page_clear, page_set) } else { (table_clear, 0) };
+        let (mut clear, set) = if is_last { (page_clear, page_set) } else { (table_clear, 0) };
+        if level >= 4 {
+            clear |= root_clear;
+        }
         let is_large = is_last && level > 1;
         if entry & (clear | variables.beyond_host) != 0
             || entry & set != set
@@ -246,7 +252,7 @@ fn is_plainly_right(record: &WalkRecord, variables: &Variables) -> bool {
             return false;
         }
         let within = (1 << ((3 + 9 * level) & 63)) - 1;
-        frame = (entry & ADDRESS & !within | record.gpa & within) >> 12;
+        frame = (entry & addresses & !within | record.gpa & within) >> 12;
         if is_large && entry & within & ADDRESS != 0 {
             return false;
         }
@@ -266,7 +272,7 @@ fn look_for_races(record: &mut WalkRecord, fault: &Fault) {
         _ => record.of.unread |= unread::NOTIFIER,
     }
     match slots::generation(vm) {
-        Some(generation) if generation == fault.slots_generation => {}
+        Some(generation) if generation == fault.slots_generation && !slots::are_locked(vm) => {}
         Some(_) => record.flags |= flag::RACED_SLOTS,
         None => record.of.unread |= unread::SLOTS,
     }

@@ -41,7 +41,8 @@ pub(super) fn run(args: &Args) -> Result<Exit> {
         Err(why) => Err(anyhow!(why)),
     };
     let plan = tracefs.as_ref().ok().map(|tracefs| {
-        host.plan(tracefs, Scope { kprobes: !args.tracepoints, walks: true, history: false })
+        let kprobes = !args.tracepoints;
+        host.plan(tracefs, Scope { kprobes, walks: true, frames: false, history: false })
     });
     let (hooks, not_seen) = match plan.as_ref().map(AttachPlan::event) {
         Some(EventKind::Hooks { hooks, not_seen }) => (hooks, not_seen),

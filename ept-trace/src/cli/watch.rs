@@ -81,7 +81,12 @@ struct SelectArgs {
     /// Which EPT walks to capture: all, off, or 1/N for one of N
     #[arg(long, value_name = "all|off|1/N", default_value = "all", value_parser = parse_walks)]
     walks: u32,
-    /// Also capture each change of an entry, and judge it against those before
+    /// Also capture which frame each fault is resolved to (EPT303, EPT304); kvm cannot be unloaded
+    /// meanwhile
+    #[arg(long)]
+    frames: bool,
+    /// Also capture each change of an entry, and judge it against those before; kvm cannot be unloaded
+    /// meanwhile
     #[arg(long)]
     history: bool,
     /// Use tracepoints alone, even where functions can be hooked
@@ -145,6 +150,7 @@ impl SelectArgs {
                 history: self.history,
             },
             no_kprobes: self.tracepoints,
+            frames: self.frames,
             ring_bytes: self.ring,
             object: self.ebpf_object.clone(),
         }

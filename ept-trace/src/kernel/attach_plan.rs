@@ -70,6 +70,8 @@ pub struct Scope {
     pub kprobes: bool,
     /// Walks are captured.
     pub walks: bool,
+    /// And what their faults resolve to, by a tracepoint that keeps kvm from being unloaded.
+    pub frames: bool,
     /// Changes of entries are captured.
     pub history: bool,
 }
@@ -88,6 +90,9 @@ impl AttachPlan {
                 }
                 _ if is_of_history(hook) && !scope.history => {
                     Err("not asked for: see --history".to_owned())
+                }
+                _ if hook == Hook::SpteRequested && !scope.frames => {
+                    Err("not asked for: --frames, for it keeps kvm from being unloaded".to_owned())
                 }
                 // What a fault resolved to is of no use where the fault is not seen.
                 _ if hook == Hook::SpteRequested && !by_function => Err(kprobes

@@ -134,7 +134,9 @@ impl Layout {
                 // The first of an array of pointers, one for each address space.
                 memslots: first_pointer(known("kvm", &["memslots"])),
                 generation: known("kvm_memslots", &["generation"]),
-                last_used_slot: known("kvm_vcpu", &["last_used_slot"]),
+                slots_lock: known("kvm", &["slots_lock.owner.counter"]),
+                // A pointer; where it is a number (5.14 to 5.16) the memslots are an array still.
+                last_used_slot: pointer(known("kvm_vcpu", &["last_used_slot"])),
                 used_slots: known("kvm_memslots", &["used_slots"]),
                 slots: known("kvm_memslots", &["memslots"]),
                 slot_base: known("kvm_memory_slot", &["base_gfn"]),
@@ -190,6 +192,11 @@ impl ModuleLayout {
             shadow_npt_parameters: btf.parameters("kvm_init_shadow_npt_mmu"),
         }
     }
+}
+
+/// A member that is a pointer; none that is something else.
+fn pointer(field: Field) -> Field {
+    if field.size == 8 { field } else { Field::ABSENT }
 }
 
 /// The first element of an array of pointers.

@@ -36,6 +36,8 @@ pub struct Options {
     pub filter: Filter,
     /// Tracepoints only.
     pub no_kprobes: bool,
+    /// What faults resolve to as well; kvm cannot be unloaded meanwhile.
+    pub frames: bool,
     /// Size of the events' ring in bytes, if not the ordinary one.
     pub ring_bytes: Option<u32>,
     /// Another eBPF object than the one built in.
@@ -47,6 +49,7 @@ impl Options {
         Scope {
             kprobes: !self.no_kprobes,
             walks: self.filter.one_walk_in > 0,
+            frames: self.frames,
             history: self.filter.history,
         }
     }

@@ -9,10 +9,13 @@ use crate::model::{EventKind, Requested, Walk};
 /// known is not judged.
 const MOST_REMEMBERED: usize = 1 << 18;
 
-/// By VM, root and guest frame.
+/// By VM, root, the root's role (that of system-management mode is another) and guest frame.
+type Key = (u32, u64, Option<u32>, u64);
+
+/// What faults were resolved to.
 #[derive(Clone, Debug, Default)]
 pub struct Frames {
-    resolved: BTreeMap<(u32, u64, u64), Resolved>,
+    resolved: BTreeMap<Key, Resolved>,
 }
 
 /// What a fault was resolved to, and when.
@@ -29,7 +32,7 @@ impl Frames {
     /// since when the host has taken no page away and the memslots are the same.
     pub fn of(&self, walk: &Walk) -> Option<(Requested, &'static str)> {
         if let Some(requested) = walk.requested {
-            return Some((requested, "kvm_mmu_spte_requested"));
+            return is_frame(requested).then_some((requested, "kvm_mmu_spte_requested"));
         }
         let resolved = self.resolved.get(&key(walk)?)?;
         let is_same = resolved.at == moment(walk)?;
@@ -48,7 +51,7 @@ impl Frames {
                 if self.resolved.len() >= MOST_REMEMBERED {
                     self.resolved.clear();
                 }
-                if walk.races.is_empty() && !walk.sampled {
+                if walk.races.is_empty() && !walk.sampled && is_frame(requested) {
                     self.resolved.insert(key, Resolved { requested, at });
                 } else {
                     self.resolved.remove(&key);
@@ -65,8 +68,14 @@ impl Frames {
 }
 
 /// Of L2 neither root nor frame stays what it is: L1 changes its tables when it likes.
-fn key(walk: &Walk) -> Option<(u32, u64, u64)> {
-    (!walk.nested).then_some((walk.vm, walk.root_hpa?, walk.gpa >> 12))
+fn key(walk: &Walk) -> Option<Key> {
+    let role = walk.roles.first().copied();
+    (!walk.nested).then_some((walk.vm, walk.root_hpa?, role, walk.gpa >> 12))
+}
+
+/// KVM has no frame for MMIO and for what failed, and marks that by bits that no frame has.
+fn is_frame(requested: Requested) -> bool {
+    requested.pfn >> 52 == 0
 }
 
 fn moment(walk: &Walk) -> Option<(u64, u64)> {
@@ -110,9 +119,16 @@ mod tests {
             Walk { gpa: 0x11_000, ..walk() },
             Walk { vm: 2, ..walk() },
             Walk { nested: true, ..walk() },
+            Walk { roles: vec![1 << 24], ..walk() },
         ] {
             assert_eq!(known(&other), None, "{other:?}");
         }
+    }
+
+    #[test]
+    fn what_is_no_frame_is_not_one() {
+        let no_slot = Requested { pfn: 1 << 63, ..REQUESTED };
+        assert_eq!(known(&Walk { requested: Some(no_slot), ..walk() }), None);
     }
 
     #[test]

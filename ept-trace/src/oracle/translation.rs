@@ -127,9 +127,9 @@ pub fn translate(walk: &Walk, known: &Known) -> Result<Translated, String> {
     let last = walked.trail.last().map_or(0, |step| step.entry);
     let is_mmio = mmio.is_some_and(|mmio| mmio.has(last));
     let end = match walked.outcome {
-        Outcome::Translation(translation) => End::Mapped(translation),
-        // KVM marks MMIO by what no CPU accepts, or by what is not present where there is no such.
+        // KVM marks MMIO by what its own idea of the CPU refuses: first of all it is MMIO.
         _ if is_mmio => End::Mmio,
+        Outcome::Translation(translation) => End::Mapped(translation),
         Outcome::Misconfiguration { reasons, .. } => End::Refused(Some(reasons)),
         Outcome::NestedFault(fault) if fault.exitinfo1 & RESERVED != 0 => End::Refused(None),
         Outcome::NestedFault(fault) if fault.level.is_none() => End::TooWide,
@@ -185,6 +185,7 @@ impl<'a> Captured<'a> {
 impl PhysRead for Captured<'_> {
     fn read_u64(&self, at: Hpa) -> Option<u64> {
         let mut read = self.places.iter().zip(self.entries);
-        read.find(|(place, _)| **place == at.0 & !self.mask).map(|(_, entry)| *entry)
+        // Without what encrypts, which may be above MAXPHYADDR and is not reserved.
+        read.find(|(place, _)| **place == at.0).map(|(_, entry)| entry & !self.mask)
     }
 }

@@ -13,7 +13,7 @@
 //!   may lawfully undo a fault that was resolved makes it undetermined: the host taking pages away,
 //!   memslots changed, dirty logging (W), access tracking, the split of huge pages that are executed
 //!   (nx_huge_pages), write-protection of pages that KVM shadows, reclaim of pages by the MMU before
-//!   the TDP MMU.
+//!   the TDP MMU. Work on the memslots shows by its lock, before and after.
 //!
 //! What to do
 //!   The entry that denies the access, and which right, are in the finding. If the entry is right and
@@ -73,11 +73,16 @@ fn excuse(walk: &Walk, end: End, last: Option<&Step>, known: &Known) -> Option<S
         }),
         End::Denied => {
             let last = last?;
-            if last.entry & WRITE != 0 {
+            // That W is missing is no excuse for an access that does not need it.
+            if last.entry & WRITE != 0 || walk.error_code & WRITE == 0 {
                 return splits;
             }
             let is_leaf = last.level == 1 || last.entry & 1 << 7 != 0;
-            let writable = kvm.shadow_mmu_writable_mask.value().unwrap_or(OLD_MMU_WRITABLE);
+            let is_old = kvm.shadow_mmio_mask.value().is_none();
+            let old = is_old.then_some(OLD_MMU_WRITABLE);
+            let Some(writable) = kvm.shadow_mmu_writable_mask.value().or(old) else {
+                return Some(format!("shadow_mmu_writable_mask: {}", kvm.shadow_mmu_writable_mask));
+            };
             match walk.is_dirty_logged() {
                 _ if !is_leaf => None,
                 _ if last.entry & writable == 0 => {

@@ -47,6 +47,12 @@ pub(super) fn race(walk: &Walk, known: &Known) -> Option<String> {
     if walk.roles.first().is_some_and(|role| role & invalid != 0) {
         return Some("the root was being thrown away (invalid)".to_owned());
     }
+    // smm of the role, whose memslots are others than those that are looked at.
+    if walk.roles.first().is_some_and(|role| role >> 24 & 0xff != 0) {
+        return Some(
+            "it is of system-management mode, whose memslots are not looked at".to_owned(),
+        );
+    }
     let unseen = walk.unseen_races.first()?;
     Some(format!("whether {} is not seen on this kernel", unseen.what()))
 }

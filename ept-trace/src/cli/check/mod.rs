@@ -65,6 +65,7 @@ async fn check(args: Args) -> Result<Exit> {
             ..Filter::default()
         },
         no_kprobes: args.tracepoints,
+        frames: true,
         ..Options::default()
     })?;
     let first = session.first_events();

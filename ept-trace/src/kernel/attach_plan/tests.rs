@@ -7,7 +7,7 @@ use crate::kernel::eptp_write::EptpWrite;
 use crate::kernel::{Btf, Layout, Modules, Symbols};
 use crate::model::{Behaviour, Hardware, KernelFacts, KvmState};
 
-const ALL: Scope = Scope { kprobes: true, walks: true, history: false };
+const ALL: Scope = Scope { kprobes: true, walks: true, frames: true, history: false };
 
 /// A directory that looks like tracefs; gone when dropped.
 struct Directory(PathBuf);
