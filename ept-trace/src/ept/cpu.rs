@@ -10,9 +10,9 @@ pub(super) const WIDEST: u8 = 52;
 pub struct Cpu {
     /// IA32_VMX_EPT_VPID_CAP.
     pub capability: EptCapability,
-    /// CPUID.80000008H:EAX[7:0], up to 52; more counts as 52.
+    /// `CPUID.80000008H:EAX[7:0]`, up to 52; more counts as 52.
     pub maxphyaddr: u8,
-    /// IA32_TME_ACTIVATE[39:36]: the upper address bits that select a key, 0 without TME. They
+    /// `IA32_TME_ACTIVATE[39:36]`: the upper address bits that select a key, 0 without TME. They
     /// narrow host-physical addresses and not guest-physical ones (SDM 31.3.1).
     pub tme_keyid_bits: u8,
     /// The VM-execution controls.

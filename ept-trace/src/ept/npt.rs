@@ -71,7 +71,7 @@ const FAULT_SUPERVISOR_SHADOW_STACK: u64 = 1 << 37;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "each is one bit of a register")]
 pub struct NptCpu {
-    /// CPUID.80000008H:EAX[7:0], up to 52; more counts as 52.
+    /// `CPUID.80000008H:EAX[7:0]`, up to 52; more counts as 52.
     pub maxphyaddr: u8,
     /// The host's EFER.NXE.
     pub nxe: bool,

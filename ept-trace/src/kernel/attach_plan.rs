@@ -64,6 +64,7 @@ pub struct AttachPlan {
 }
 
 /// What is asked of a plan.
+#[expect(clippy::struct_excessive_bools, reason = "each is asked for by itself")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Scope {
     /// Functions may be hooked, not tracepoints alone.
