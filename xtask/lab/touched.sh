@@ -19,12 +19,12 @@ mkfifo /tmp/touches
 trap '' PIPE
 exec 5>/tmp/touches
 
-# walked N: waits until the GPA was walked so many times, and says how often it was.
+# walked N: waits until the GPA was walked so many times, and says how often it was. The command ends
+# some time, whatever its guest does.
 walked() {
-    for try in $(seq 200); do
+    until [ -e /tmp/code ]; do
         count=$(grep -c "\"type\":\"walk\".*\"gpa\":\"$gpa\"" /tmp/said)
         [ "$count" -lt "$1" ] || return 0
-        [ ! -e /tmp/code ] || break
         usleep 100000
     done
     echo "touched: GPA $gpa was walked $count times, not $1"
