@@ -1,7 +1,7 @@
 //! Host-physical memory, to walk tables in: a dump, or this machine's own.
 //!
 //! A format is told by its content, and never by a name. All but kdump-compressed come down to
-//! [`extents::Extents`]: which addresses lie where in the file. Files are read where they are
+//! `extents::Extents`: which addresses lie where in the file. Files are read where they are
 //! needed, a page at a time, and may be larger than this machine's memory.
 
 mod bytes;
