@@ -134,11 +134,13 @@ pub static FAULTS: &[Fault] = &[
         rule: "EPT401",
         what: "a leaf gets bit 30 from somebody else than KVM, and goes with it",
         values: ["0x*", "0x*"],
+        also: &["EPT303"],
         check: AGAIN_HISTORY,
         seeds: &[entries(
             ANY,
             FORCING,
-            &[Entry { table: 1, index: 1, new: "leaf | 1 << 30", back: "leaf | 1 << 30" }],
+            // W goes as well, so that the guest faults there once more.
+            &[Entry { table: 1, index: 1, new: "leaf & ~2 | 1 << 30", back: "leaf | 1 << 30" }],
         )],
         left_out: &[out(ANY, &["5.10"], UNTOLD)],
         ..Fault::USUAL
