@@ -100,6 +100,21 @@ mod tests {
     }
 
     #[test]
+    fn what_encrypts_is_not_reserved() {
+        let verdict = |mask: u64| {
+            judge(&RULE, |walk, facts| {
+                facts.vendor = crate::model::Vendor::Svm;
+                facts.hardware.maxphyaddr = crate::model::Fact::known(48, "test");
+                facts.kvm.encryption_mask = crate::model::Fact::known(mask, "test");
+                let npt = [0x2027, 0x3027, 0x4027, 0x1234_5867];
+                walk.entries = npt.map(|entry| entry | 1 << 51).into();
+            })
+        };
+        assert_eq!(verdict(1 << 51), Some(Verdict::Ok));
+        assert_eq!(verdict(0), Some(Verdict::Mismatch), "without encryption it is reserved");
+    }
+
+    #[test]
     fn what_leads_nowhere_is_accepted() {
         for absent in [0, 1 << 63, 0x5a0, 1 << 63 | 0x1a0] {
             assert_eq!(judge(&RULE, |walk, _| walk.entries[3] = absent), Some(Verdict::Ok));

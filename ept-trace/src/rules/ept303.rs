@@ -83,6 +83,20 @@ mod tests {
     }
 
     #[test]
+    fn mmio_that_the_cpu_would_map_is_mmio() {
+        // MAXPHYADDR 52, of which KVM takes bits 51:46 for encryption, and so for reserved.
+        let mark = 0x3f << 46 | 1;
+        let verdict = judge(&RULE, |walk, facts| {
+            facts.vendor = crate::model::Vendor::Svm;
+            facts.hardware.maxphyaddr = crate::model::Fact::known(52, "test");
+            facts.kvm.shadow_mmio_value = crate::model::Fact::known(mark, "test");
+            facts.kvm.shadow_mmio_mask = crate::model::Fact::known(mark, "test");
+            walk.entries = vec![0x2027, 0x3027, 0x4027, mark | 0x4006];
+        });
+        assert_eq!(verdict, None);
+    }
+
+    #[test]
     fn of_l2_nothing_is_said() {
         let nested = judge(&RULE, |walk, _| {
             other_frame(walk);
