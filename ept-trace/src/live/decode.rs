@@ -100,9 +100,10 @@ impl Decoder {
     fn spte_change(&mut self, record: &SpteRecord, hook: Hook) -> SpteChange {
         let is_of_tdp_mmu = hook == Hook::SpteChanged;
         SpteChange {
-            observed_by: hook_name(hook),
+            observed_by: hook_name(hook).into(),
             vm: (record.vm != 0).then(|| self.number(record.vm)),
             from_start: self.born.contains(&record.vm),
+            by_others: false,
             as_id: is_of_tdp_mmu.then_some((record.as_id & 0xff) as u8),
             gfn: record.gfn,
             level: u8::try_from(record.level).unwrap_or(u8::MAX),
@@ -162,8 +163,9 @@ impl Decoder {
             pid: record.of.creator,
             vcpu: record.of.vcpu_id,
             gfn: record.gfn,
-            role: record.role,
-            root_level: u8::try_from(record.root_level).unwrap_or(u8::MAX),
+            role: Some(record.role),
+            root_level: Some(u8::try_from(record.root_level).unwrap_or(u8::MAX)),
+            ..Root::default()
         }
     }
 

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{KernelFacts, SpteChange, Walk};
+use super::{Fact, KernelFacts, SpteChange, Walk};
 
 /// Something that was observed, and when.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,6 +50,15 @@ pub enum EventKind {
     Walk(Box<Walk>),
     /// An entry was changed.
     SpteChange(SpteChange),
+    /// A VMCS that the kernel has printed, `dump_vmcs`.
+    VmcsDump(VmcsDump),
+    /// KVM, or the program that uses it, has complained by itself.
+    Complaint {
+        /// Whose words they are: `kvm`, `kernel`, `qemu`.
+        by: String,
+        /// The words, as they were printed.
+        text: String,
+    },
     /// A VM is gone.
     VmGone {
         /// Its number.
@@ -78,8 +87,10 @@ impl EventKind {
     }
 
     /// Number of the VM that it is about.
+    ///
+    /// A log may tell of a VM without telling which: its number is 0 there, which is none.
     pub fn vm(&self) -> Option<u32> {
-        match self {
+        let vm = match self {
             Self::Decision(decision) => Some(decision.vm),
             Self::Root(root) => Some(root.vm),
             Self::Load(load) => Some(load.vm),
@@ -89,7 +100,8 @@ impl EventKind {
             Self::SpteChange(change) => change.vm,
             Self::VmGone { vm } => Some(*vm),
             _ => None,
-        }
+        };
+        vm.filter(|vm| *vm != 0)
     }
 
     /// `vcpu_id` of the vCPU that it is about.
@@ -245,27 +257,48 @@ pub struct ConfigureMmu {
     pub huge_page_level: Option<u8>,
 }
 
-/// A root page in use, seen while a vCPU was in KVM_RUN.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A root page that was taken into use: seen in the kernel while a vCPU was in KVM_RUN, or told by a
+/// log, which knows less.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Root {
     /// Number of the VM.
     pub vm: u32,
-    /// `kvm->userspace_pid`.
+    /// `kvm->userspace_pid`; in a log, the thread.
     pub pid: u32,
     /// `vcpu->vcpu_id`.
     pub vcpu: u32,
     /// First gfn that the page maps.
     pub gfn: u64,
     /// `kvm_mmu_page_role` of the page; its lowest four bits are the level.
-    pub role: u32,
-    /// Root level stored in the vCPU's root MMU at that moment.
-    pub root_level: u8,
+    pub role: Option<u32>,
+    /// What of the role a text tells that does not have it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub told: Option<ToldRole>,
+    /// Root level stored in the vCPU's root MMU at that moment; a log does not tell it.
+    pub root_level: Option<u8>,
+    /// MAXPHYADDR that the guest has, in bits, where it must come from elsewhere.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub maxphyaddr: Option<Fact<u8>>,
+}
+
+/// What the text of `kvm_mmu_get_page` tells of a page's role.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ToldRole {
+    /// The level.
+    pub level: u8,
+    /// Its `direct` bit.
+    pub direct: bool,
 }
 
 impl Root {
     /// Level of the page.
     pub fn level(&self) -> u8 {
-        (self.role & 0xf) as u8
+        match (self.role, self.told) {
+            (Some(role), _) => (role & 0xf) as u8,
+            (None, Some(told)) => told.level,
+            (None, None) => 0,
+        }
     }
 }
 
@@ -390,6 +423,23 @@ pub struct FaultLoop {
     pub for_ns: u64,
     /// Root level of the MMU in use.
     pub mmu_level: Option<u8>,
+}
+
+/// What of a VMCS the kernel has printed matters here: after a VM entry that failed, or an exit that
+/// nobody expected.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct VmcsDump {
+    /// Address of the VMCS, if it was printed.
+    pub vmcs: Option<u64>,
+    /// EPT_POINTER; printed only with EPT on.
+    pub eptp: Option<u64>,
+    /// The basic exit reason with its flags; bit 31 is a failed entry.
+    pub exit_reason: Option<u32>,
+    /// The exit qualification.
+    pub exit_qualification: Option<u64>,
+    /// The guest-physical address of an exit for EPT.
+    pub gpa: Option<u64>,
 }
 
 /// A hook as it was planned: attached, or not and why.

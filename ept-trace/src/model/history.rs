@@ -1,5 +1,7 @@
 //! Changes of entries, as tracepoints tell them.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
 /// An entry was changed: by the TDP MMU, which tells what it was before, or by what else of KVM
@@ -8,11 +10,15 @@ use serde::{Deserialize, Serialize};
 #[serde(default)]
 pub struct SpteChange {
     /// The hook that captured it.
-    pub observed_by: String,
+    pub observed_by: Cow<'static, str>,
     /// Number of the VM, if it is known whose entry it is.
     pub vm: Option<u32>,
     /// The VM was seen to begin, and nothing was lost since.
     pub from_start: bool,
+    /// Made by a thread of which it is not known whose entries it changes: it is followed, and not
+    /// judged.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub by_others: bool,
     /// Address space, of the TDP MMU: 0, or 1 for SMM.
     pub as_id: Option<u8>,
     /// First frame of the guest that the entry is for, of 4 KiB.

@@ -10,7 +10,7 @@ mod walk;
 pub use address::{Gpa, Hpa};
 pub use event::{
     ConfigureMmu, CpuidLeaves, Decision, Event, EventKind, FaultLoop, HookStatus, Inputs, Load,
-    MmuState, Mode, Nested, PageFaultHandler, Root, ShadowMmu,
+    MmuState, Mode, Nested, PageFaultHandler, Root, ShadowMmu, ToldRole, VmcsDump,
 };
 pub use facts::{Behaviour, Fact, Hardware, KernelFacts, KvmState, RetPf, Vendor};
 pub use history::SpteChange;

@@ -22,7 +22,9 @@
 //!   that was not set up again) or the kernel's rule has changed.
 
 use super::Rule;
-use crate::model::{Decision, Event, EventKind, Evidence, Judgement, Mode, Root, Vendor, Verdict};
+use crate::model::{
+    Decision, Event, EventKind, Evidence, Fact, Inputs, Judgement, Mode, Root, Vendor, Verdict,
+};
 use crate::oracle::{Branch, Known, ReplayInputs, replay};
 
 pub(super) const RULE: Rule =
@@ -45,20 +47,55 @@ fn judge_root(root: &Root, known: &Known) -> Option<Judgement> {
     const GUEST_MODE: u32 = 1 << 17;
     const IS_MIRROR: u32 = 1 << 19;
     let is_known = matches!(known.vendor(), Vendor::Vmx | Vendor::Svm);
-    if !is_known || root.role & (GUEST_MODE | IS_MIRROR) != 0 {
+    if !is_known || root.role.is_some_and(|role| role & (GUEST_MODE | IS_MIRROR) != 0) {
         return None;
     }
-    let expected = if root.root_level == 3 { 2 } else { root.root_level };
+    let Some(of_mmu) = root.root_level else { return judge_told_root(root, known) };
+    let expected = if of_mmu == 3 { 2 } else { of_mmu };
     let evidence = vec![
         Evidence::new("level of the page", root.level(), "kvmmmu:kvm_mmu_get_page"),
-        Evidence::new("level of the root MMU", root.root_level, "the vCPU"),
+        Evidence::new("level of the root MMU", of_mmu, "the vCPU"),
     ];
-    let (level, of_mmu) = (root.level(), root.root_level);
+    let level = root.level();
     Some(if level == expected {
         let message = format!("a root page of level {level}, for a root MMU of level {of_mmu}");
         RULE.says(Verdict::Ok, message, evidence)
     } else {
         let message = format!("a root page has level {level}, the root MMU level {of_mmu}");
+        RULE.says(Verdict::Mismatch, message, evidence)
+    })
+}
+
+/// A log has the page alone: what its root should be is replayed.
+///
+/// Only direct pages are roots of TDP that this can be done for; others shadow a table of a guest.
+fn judge_told_root(root: &Root, known: &Known) -> Option<Judgement> {
+    const DIRECT: u32 = 1 << 7;
+    let is_direct = match root.role {
+        Some(role) => role & DIRECT != 0,
+        None => root.told?.direct,
+    };
+    if !is_direct {
+        return None;
+    }
+    let mut inputs = known.fresh_inputs(None, &Inputs::default());
+    let not_told = || Fact::unknown("the log does not tell it");
+    inputs.maxphyaddr = root.maxphyaddr.clone().unwrap_or_else(not_told);
+    let expected = match replay(&inputs) {
+        Ok(replay) => replay.level?,
+        Err(missing) => {
+            let missing = format!("{} is not known: {}", missing.what, missing.why);
+            return Some(RULE.says(Verdict::Undetermined, missing, vec![]));
+        }
+    };
+    let level = root.level();
+    let mut evidence = vec![Evidence::new("level of the root", level, "kvmmmu:kvm_mmu_get_page")];
+    evidence.push(Evidence::new("expected", expected, "replayed"));
+    evidence.extend(of_inputs(&inputs));
+    Some(if level == expected {
+        RULE.says(Verdict::Ok, format!("a root of level {level}"), evidence)
+    } else {
+        let message = format!("a root has level {level}, should have {expected}");
         RULE.says(Verdict::Mismatch, message, evidence)
     })
 }
@@ -121,16 +158,20 @@ fn evidence(
             evidence.push(Evidence::new("EFER", format!("{efer:#x}"), "arch.efer"));
         }
         _ => {
-            for (what, fact) in [
-                ("tdp_root_level", &inputs.forced),
-                ("max_tdp_level", &inputs.max),
-                ("MAXPHYADDR", &inputs.maxphyaddr),
-            ] {
-                if let Some(value) = fact.value() {
-                    evidence.push(Evidence::new(what, value, fact.origin()));
-                }
-            }
+            evidence.extend(of_inputs(inputs));
         }
     }
     evidence
+}
+
+/// What goes into the choice between 4 and 5.
+fn of_inputs(inputs: &ReplayInputs<'_>) -> impl Iterator<Item = Evidence> {
+    let facts = [
+        ("tdp_root_level", &inputs.forced),
+        ("max_tdp_level", &inputs.max),
+        ("MAXPHYADDR", &inputs.maxphyaddr),
+    ];
+    facts.into_iter().filter_map(|(what, fact)| {
+        fact.value().map(|value| Evidence::new(what, value, fact.origin()))
+    })
 }

@@ -49,8 +49,8 @@ fn judge(event: &Event, known: &Known) -> Option<Judgement> {
     let message =
         format!("{}: {whose} frame of a large page is no multiple of {frames:#x}", place(change));
     let evidence = vec![
-        Evidence::new("gfn", format!("{:#x}", change.gfn), &change.observed_by),
-        Evidence::new("entry", format!("{entry:#x}"), &change.observed_by),
+        Evidence::new("gfn", format!("{:#x}", change.gfn), &*change.observed_by),
+        Evidence::new("entry", format!("{entry:#x}"), &*change.observed_by),
     ];
     Some(RULE.says(Verdict::Mismatch, message, evidence))
 }

@@ -33,7 +33,7 @@ pub(super) fn place(change: &SpteChange) -> String {
 
 fn evidence(found: &Finding) -> Vec<Evidence> {
     let Finding { change, time_ns, left, .. } = found;
-    let from = &change.observed_by;
+    let from = &*change.observed_by;
     let mut evidence = vec![Evidence::new("time", format!("{time_ns} ns"), "CLOCK_MONOTONIC")];
     evidence.extend(change.old.map(|old| Evidence::new("old_spte", format!("{old:#x}"), from)));
     evidence.push(Evidence::new("new_spte", format!("{:#x}", change.new), from));

@@ -53,8 +53,9 @@ enum Line<'a> {
         vcpu: u32,
         gfn: u64,
         level: u8,
-        root_level: u8,
+        root_level: Option<u8>,
         verdict: Verdict,
+        rules: Rules<'a>,
     },
     /// On VMX.
     Eptp(Box<LoadLine<'a>>),
@@ -64,6 +65,12 @@ enum Line<'a> {
     FaultLoop(Box<FaultLoopLine<'a>>),
     Walk(Box<WalkLine<'a>>),
     SpteChange(Box<SpteChangeLine<'a>>),
+    VmcsDump(Box<VmcsDumpLine<'a>>),
+    Complaint {
+        time_ns: u64,
+        by: &'a str,
+        text: &'a str,
+    },
     VmGone {
         time_ns: u64,
         vm: u32,
@@ -164,6 +171,18 @@ struct FaultLoopLine<'a> {
     count: u32,
     for_ns: u64,
     root_level: Option<u8>,
+    verdict: Verdict,
+    rules: Rules<'a>,
+}
+
+#[derive(Serialize)]
+struct VmcsDumpLine<'a> {
+    time_ns: u64,
+    vmcs: Option<String>,
+    eptp: Option<String>,
+    exit_reason: Option<String>,
+    exit_qualification: Option<String>,
+    gpa: Option<String>,
     verdict: Verdict,
     rules: Rules<'a>,
 }
@@ -332,6 +351,7 @@ impl<W: Write> Sink for Json<W> {
                 level: root.level(),
                 root_level: root.root_level,
                 verdict,
+                rules,
             },
             EventKind::Load(load) => {
                 let line = Box::new(LoadLine::new(load, time_ns, verdict, rules));
@@ -350,6 +370,17 @@ impl<W: Write> Sink for Json<W> {
             EventKind::SpteChange(change) => {
                 Line::SpteChange(Box::new(SpteChangeLine::new(change, time_ns, verdict, rules)))
             }
+            EventKind::VmcsDump(dump) => Line::VmcsDump(Box::new(VmcsDumpLine {
+                time_ns,
+                vmcs: dump.vmcs.map(hex),
+                eptp: dump.eptp.map(hex),
+                exit_reason: dump.exit_reason.map(u64::from).map(hex),
+                exit_qualification: dump.exit_qualification.map(hex),
+                gpa: dump.gpa.map(hex),
+                verdict,
+                rules,
+            })),
+            EventKind::Complaint { by, text } => Line::Complaint { time_ns, by, text },
             EventKind::VmGone { vm } => Line::VmGone { time_ns, vm: *vm },
             EventKind::Loss { hook, records } => Line::Loss { time_ns, hook, records: *records },
             EventKind::Gap { reason } => Line::Gap { time_ns, reason },

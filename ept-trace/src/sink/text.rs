@@ -166,6 +166,11 @@ fn describe(judged: &Judged) -> String {
             format!("walk         VM {vm} (pid {pid}) vCPU {vcpu}: GPA {gpa:#x}{whose}: {end}")
         }
         EventKind::SpteChange(change) => describe_spte(change),
+        EventKind::VmcsDump(dump) => {
+            let eptp = dump.eptp.map_or_else(|| "?".to_owned(), |eptp| format!("{eptp:#x}"));
+            format!("VMCS         printed by the kernel: EPTP {eptp}")
+        }
+        EventKind::Complaint { by, text } => format!("COMPLAINT    {by}: {text}"),
         EventKind::VmGone { vm } => format!("gone         VM {vm}"),
         EventKind::Loss { hook, records } => {
             format!("LOSS         {records} records of {hook} are lost")

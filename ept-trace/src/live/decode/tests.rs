@@ -335,7 +335,15 @@ fn a_root_has_the_number_of_its_vm() {
         role: 0x8005,
         root_level: 5,
     };
-    let expected = Root { vm: 2, pid: 99, vcpu: 3, gfn: 0x1000, role: 0x8005, root_level: 5 };
+    let expected = Root {
+        vm: 2,
+        pid: 99,
+        vcpu: 3,
+        gfn: 0x1000,
+        role: Some(0x8005),
+        root_level: Some(5),
+        ..Root::default()
+    };
     assert_eq!(event(&mut decoder, &bytes(&record)), EventKind::Root(expected));
 }
 
@@ -483,9 +491,10 @@ fn change(decoder: &mut Decoder, record: &SpteRecord) -> SpteChange {
 #[test]
 fn a_change_of_an_entry_is_decoded() {
     let expected = SpteChange {
-        observed_by: "kvm_tdp_mmu_spte_changed".to_owned(),
+        observed_by: "kvm_tdp_mmu_spte_changed".into(),
         vm: Some(1),
         from_start: false,
+        by_others: false,
         as_id: Some(1),
         gfn: 0x10,
         level: 1,

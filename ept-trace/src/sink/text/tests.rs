@@ -125,7 +125,15 @@ pub(in crate::sink) fn stream() -> Vec<Judged> {
         for_ns: 1_000_000,
         mmu_level: Some(4),
     };
-    let root = Root { vm: 1, pid: 4242, vcpu: 3, gfn: 0, role: 0x8005, root_level: 5 };
+    let root = Root {
+        vm: 1,
+        pid: 4242,
+        vcpu: 3,
+        gfn: 0,
+        role: Some(0x8005),
+        root_level: Some(5),
+        ..Root::default()
+    };
     let set_up = || EventKind::Facts(Box::new(facts()));
     let loss = EventKind::Loss { hook: "kvm_init_mmu".to_owned(), records: 7 };
     let gap = EventKind::Gap { reason: "kvm was loaded again".to_owned() };

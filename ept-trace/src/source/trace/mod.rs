@@ -1,0 +1,6 @@
+//! Logs of KVM's tracepoints, whoever wrote them: each reader makes [`Record`]s of its format, and
+//! what the records mean together is told in one place for all of them.
+
+mod record;
+
+pub use record::{Batch, PageRole, Record, Skipped, TraceReader, Tracepoint};
