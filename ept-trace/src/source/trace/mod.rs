@@ -3,4 +3,4 @@
 
 mod record;
 
-pub use record::{Batch, PageRole, Record, Skipped, TraceReader, Tracepoint};
+pub use record::{Batch, PageRole, Record, TraceReader, Tracepoint};
