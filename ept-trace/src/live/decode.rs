@@ -103,7 +103,7 @@ impl Decoder {
             observed_by: hook_name(hook).into(),
             vm: (record.vm != 0).then(|| self.number(record.vm)),
             from_start: self.born.contains(&record.vm),
-            by_others: false,
+            in_log: None,
             as_id: is_of_tdp_mmu.then_some((record.as_id & 0xff) as u8),
             gfn: record.gfn,
             level: u8::try_from(record.level).unwrap_or(u8::MAX),

@@ -15,10 +15,9 @@ pub struct SpteChange {
     pub vm: Option<u32>,
     /// The VM was seen to begin, and nothing was lost since.
     pub from_start: bool,
-    /// Made by a thread of which it is not known whose entries it changes: it is followed, and not
-    /// judged.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub by_others: bool,
+    /// It is from a log, which does not tell VMs apart: the entries of all are followed together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub in_log: Option<InLog>,
     /// Address space, of the TDP MMU: 0, or 1 for SMM.
     pub as_id: Option<u8>,
     /// First frame of the guest that the entry is for, of 4 KiB.
@@ -31,4 +30,14 @@ pub struct SpteChange {
     pub new: u64,
     /// Physical address of the entry, where the TDP MMU is not at work.
     pub place: Option<u64>,
+}
+
+/// What is made of a change that a log tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InLog {
+    /// A vCPU of a VM that was seen to begin made it, for its own VM.
+    Judged,
+    /// It may be of a VM that was there before: if it does not fit, nothing can be said any more.
+    Followed,
 }

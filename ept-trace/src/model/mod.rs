@@ -13,6 +13,6 @@ pub use event::{
     MmuState, Mode, Nested, PageFaultHandler, Root, ShadowMmu, ToldRole, VmcsDump,
 };
 pub use facts::{Behaviour, Fact, Hardware, KernelFacts, KvmState, RetPf, Vendor};
-pub use history::SpteChange;
+pub use history::{InLog, SpteChange};
 pub use verdict::{Evidence, Judgement, Verdict};
 pub use walk::{Race, Requested, Walk};

@@ -10,21 +10,28 @@
 //! [`GRACE_NS`] may clear it; what is left then cannot be, and is a [`Finding`].
 
 mod place;
+mod shape;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use self::place::{Key, Place};
+pub use self::shape::LevelShape;
 use super::spte::Mapping;
-use crate::model::{Event, EventKind, SpteChange};
+use crate::model::{Event, EventKind, InLog, SpteChange};
 
 /// Whoever makes a change holds `mmu_lock`, and is not preempted between the change and telling it
 /// (on kernels without `PREEMPT_RT`): a thousand times less than this.
 const GRACE_NS: u64 = 1_000_000_000;
 /// The places of a VM that are kept: 1 GiB in pages of 4 KiB. A VM with more is not judged.
 const MOST_PLACES: usize = 1 << 18;
-/// The VMs that are kept, and the doubts. Beyond that all is forgotten.
+/// The VMs that are kept, their places together, and the doubts. Beyond that all is forgotten.
 const MOST_VMS: usize = 1 << 10;
+const MOST_PLACES_OF_ALL: usize = 1 << 20;
 const MOST_DOUBTS: usize = 1 << 10;
+
+/// The number that all VMs of a log have together. A place holds a set of entries, so that those of
+/// several VMs can be followed as if they were several roots of one.
+const LOG: u32 = 0;
 
 /// The entries of all VMs whose history is whole.
 #[derive(Clone, Debug, Default)]
@@ -34,7 +41,9 @@ pub struct History {
     /// The newest VM that was heard of.
     newest: u32,
     /// The history of VMs up to this one has a hole.
-    torn_to: u32,
+    torn_to: Option<u32>,
+    /// How many places all VMs have.
+    places: usize,
     /// Of the observation that is being judged.
     fits: Option<bool>,
     findings: Vec<Finding>,
@@ -45,7 +54,7 @@ pub struct History {
 struct Tables {
     /// Everything was seen; else nothing is kept.
     is_whole: bool,
-    places: BTreeMap<Key, Place>,
+    places: HashMap<Key, Place>,
 }
 
 /// What is wrong with a change.
@@ -121,10 +130,12 @@ impl History {
     }
 
     fn change(&mut self, change: &SpteChange, time_ns: u64) {
-        let (Some(old), Some(as_id)) = (change.old, change.as_id) else { return };
-        let old = Mapping::of(old, change.level);
+        let (Some(old_entry), Some(as_id), 1..=5) = (change.old, change.as_id, change.level) else {
+            return;
+        };
+        let old = Mapping::of(old_entry, change.level);
         let new = Mapping::of(change.new, change.level);
-        let Some(vm) = change.vm else {
+        let Some(vm) = change.vm.or(change.in_log.map(|_| LOG)) else {
             // Marks of use are taken away by functions that do not tell the VM. What maps something
             // else is one of any VM.
             if old != new {
@@ -136,16 +147,16 @@ impl History {
             return;
         }
         let Some(tables) = self.vms.get_mut(&vm) else { return };
+        let before = tables.places.len();
         let key = Key::new(as_id, change.level, change.gfn);
         let above = tables.above(key);
-        let left: Vec<_> = tables.entries(key).iter().map(|entry| entry.address).collect();
+        let left = tables.entries(key);
         let stays = old == new;
-        let is_there = |tables: &mut Tables, old| {
-            if stays { tables.entries(key).contains(&old) } else { tables.take(key, old) }
-        };
         let mut fault = None;
         if let Some(old) = old {
-            if is_there(tables, old) {
+            let is_there =
+                if stays { tables.mark(key, old, change.new) } else { tables.take(key, old) };
+            if is_there {
                 self.doubts.retain(|doubt| stays || !doubt.is_cleared_by(vm, key, old));
             } else if !above.is_unknown {
                 fault = Some(Fault::Missing);
@@ -155,17 +166,24 @@ impl History {
             && !stays
         {
             if !pay(&mut self.doubts, vm, key, new) {
-                tables.put(key, new, old);
+                tables.put(key, change.new, old);
             }
             fault = fault.or_else(|| tables.fault_at(key));
         }
+        self.places = self.places + tables.places.len() - before;
         let is_too_large = tables.places.len() > MOST_PLACES;
         self.doubts.retain(|doubt| doubt.stands(vm, tables));
         self.fits = Some(fault.is_none());
         if is_too_large {
-            *tables = Tables::default();
-            self.doubts.retain(|doubt| doubt.vm != vm);
+            self.drop_tables(vm);
+        } else if self.places > MOST_PLACES_OF_ALL {
+            self.tear();
+        } else if fault.is_some() && change.in_log == Some(InLog::Followed) {
+            // Of a VM that was there before the log began.
+            self.tear();
         } else if let Some(fault) = fault {
+            let left = left.iter().filter_map(|entry| Mapping::of(*entry, change.level));
+            let left = left.map(|mapping| mapping.address).collect();
             let finding = Finding { fault, change: change.clone(), time_ns, left };
             let tables = above.tables;
             self.doubts.push_back(Doubt { finding, vm, key, old, stays, tables, is_final: false });
@@ -175,25 +193,34 @@ impl History {
         }
     }
 
+    /// Of this VM nothing is kept any more.
+    fn drop_tables(&mut self, vm: u32) {
+        if let Some(tables) = self.vms.get_mut(&vm) {
+            self.places -= std::mem::take(tables).places.len();
+        }
+        self.doubts.retain(|doubt| doubt.vm != vm || doubt.is_final);
+    }
+
     /// Whether everything was seen of a VM.
     fn is_whole(&mut self, vm: u32, from_start: bool) -> bool {
         let is_new = !self.vms.contains_key(&vm);
         if is_new && self.vms.len() >= MOST_VMS {
             self.tear();
         }
-        let is_whole = from_start && vm > self.torn_to;
+        let is_whole = from_start && self.torn_to.is_none_or(|torn_to| vm > torn_to);
         let fresh = Tables { is_whole, ..Tables::default() };
-        let tables = self.vms.entry(vm).or_insert(fresh);
-        if !from_start && tables.is_whole {
-            *tables = Tables::default();
-            self.doubts.retain(|doubt| doubt.vm != vm || doubt.is_final);
+        let was_whole = self.vms.entry(vm).or_insert(fresh).is_whole;
+        if was_whole && !from_start {
+            self.drop_tables(vm);
         }
-        tables.is_whole
+        was_whole && from_start
     }
 
     /// Whatever stood in doubt of a VM stays so.
     fn gone(&mut self, vm: u32) {
-        self.vms.remove(&vm);
+        if let Some(tables) = self.vms.remove(&vm) {
+            self.places -= tables.places.len();
+        }
         for doubt in self.doubts.iter_mut().filter(|doubt| doubt.vm == vm) {
             doubt.is_final = true;
         }
@@ -202,8 +229,9 @@ impl History {
     /// Something was not seen, and may have been of any VM.
     fn tear(&mut self) {
         self.vms.clear();
+        self.places = 0;
         self.doubts.clear();
-        self.torn_to = self.newest;
+        self.torn_to = Some(self.newest);
         self.fits = None;
     }
 
@@ -220,7 +248,9 @@ impl History {
                 continue;
             }
             if let Some(tables) = tables {
+                let before = tables.places.len();
                 tables.give_up(doubt.key);
+                self.places = self.places + tables.places.len() - before;
             }
             self.findings.push(doubt.finding);
         }

@@ -44,7 +44,10 @@ impl Known {
         // A KVM that has this mask has a bit for present entries as well: both came with 5.13.
         let kvm = self.facts.as_ref().map(|facts| &facts.kvm);
         let has_bit = kvm.is_some_and(|kvm| kvm.shadow_mmu_writable_mask.value().is_some());
-        self.history.follow(event, has_bit);
+        // Of a log its entries have told.
+        let is_told =
+            matches!(&event.kind, EventKind::SpteChange(change) if change.in_log.is_some());
+        self.history.follow(event, has_bit || is_told);
     }
 
     /// Takes in an observation, after it was judged: what it tells of the vCPUs.

@@ -14,7 +14,7 @@ pub use frames::Frames;
 pub use hardware_setup::{
     EPT_CONDITIONS, EptCondition, ept_huge_page_level, expected_levels, may_enable_ept,
 };
-pub use history::{Fault, Finding, History};
+pub use history::{Fault, Finding, History, LevelShape};
 pub use known::Known;
 pub use spte::{Absent, MmioEntries};
 pub use translation::{End, Translated, translate};

@@ -494,7 +494,7 @@ fn a_change_of_an_entry_is_decoded() {
         observed_by: "kvm_tdp_mmu_spte_changed".into(),
         vm: Some(1),
         from_start: false,
-        by_others: false,
+        in_log: None,
         as_id: Some(1),
         gfn: 0x10,
         level: 1,

@@ -1,25 +1,32 @@
 //! Places in the tables of a VM, and the entries that they hold.
 
+use smallvec::SmallVec;
+
 use super::{Fault, Tables};
 use crate::oracle::spte::Mapping;
 
 /// Roots have this level or the next one. Of what is in a root, no table tells.
 const LOWEST_ROOT: u8 = 4;
 
+/// The bits of a frame's number.
+const FRAME: u64 = (1 << 52) - 1;
+
 /// A place: of each root that reaches it, one entry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Key {
-    as_id: u8,
-    level: u8,
-    /// The first frame of the guest that the entry is for.
-    gfn: u64,
+    /// The first frame of the guest that the entry is for, of 52 bits; and above it the level and
+    /// the address space.
+    packed: u64,
 }
+
+/// The entries at a place; there is hardly ever more than one.
+pub(super) type Held = SmallVec<[u64; 1]>;
 
 /// What is at a place.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Place {
-    /// The entries that are not empty.
-    entries: Vec<Mapping>,
+    /// The entries that are not empty, as they were told last.
+    pub(super) entries: Held,
     /// There was a table here.
     had_table: bool,
     /// A table here has entries that nobody told.
@@ -39,12 +46,26 @@ pub(super) struct Above {
 
 impl Key {
     pub(super) fn new(as_id: u8, level: u8, gfn: u64) -> Self {
-        Self { as_id, level, gfn: gfn & !(frames(level) - 1) }
+        let gfn = gfn & !(frames(level) - 1) & FRAME;
+        Self { packed: gfn | u64::from(level & 0xf) << 52 | u64::from(as_id) << 56 }
+    }
+
+    pub(super) fn as_id(self) -> u8 {
+        (self.packed >> 56) as u8
+    }
+
+    pub(super) fn level(self) -> u8 {
+        (self.packed >> 52 & 0xf) as u8
+    }
+
+    pub(super) fn gfn(self) -> u64 {
+        self.packed & FRAME
     }
 
     /// The place of the entry that links the table that this one is in.
     fn parent(self) -> Option<Self> {
-        (self.level < LOWEST_ROOT).then(|| Self::new(self.as_id, self.level + 1, self.gfn))
+        let level = self.level();
+        (level < LOWEST_ROOT).then(|| Self::new(self.as_id(), level + 1, self.gfn()))
     }
 }
 
@@ -56,26 +77,45 @@ fn frames(level: u8) -> u64 {
     }
 }
 
+impl Place {
+    /// Where its entries lead.
+    pub(super) fn mappings(&self, level: u8) -> impl Iterator<Item = Mapping> {
+        self.entries.iter().filter_map(move |entry| Mapping::of(*entry, level))
+    }
+}
+
 impl Tables {
     /// The entries at a place that are not empty.
-    pub(super) fn entries(&self, key: Key) -> &[Mapping] {
-        self.places.get(&key).map_or(&[], |place| &place.entries)
+    pub(super) fn entries(&self, key: Key) -> Held {
+        self.places.get(&key).map_or_else(Held::new, |place| place.entries.clone())
     }
 
     /// The tables that a place is in; of roots nothing is known.
     pub(super) fn above(&self, key: Key) -> Above {
-        let at = key.parent().and_then(|parent| self.places.get(&parent));
-        at.map_or_else(Above::default, |at| Above {
-            tables: at.entries.iter().filter(|entry| entry.is_table).count(),
+        let at = key.parent().and_then(|parent| Some((parent, self.places.get(&parent)?)));
+        at.map_or_else(Above::default, |(parent, at)| Above {
+            tables: at.mappings(parent.level()).filter(|entry| entry.is_table).count(),
             had_table: at.had_table,
             is_unknown: at.is_unknown,
         })
     }
 
+    /// An entry still leads where it did, and is another: whether it is there.
+    pub(super) fn mark(&mut self, key: Key, stays: Mapping, entry: u64) -> bool {
+        let Some(place) = self.places.get_mut(&key) else { return false };
+        let Some(index) = place.mappings(key.level()).position(|at| at == stays) else {
+            return false;
+        };
+        place.entries[index] = entry;
+        true
+    }
+
     /// Takes an entry out, if it is there.
     pub(super) fn take(&mut self, key: Key, entry: Mapping) -> bool {
         let Some(place) = self.places.get_mut(&key) else { return false };
-        let Some(index) = place.entries.iter().position(|at| *at == entry) else { return false };
+        let Some(index) = place.mappings(key.level()).position(|at| at == entry) else {
+            return false;
+        };
         place.entries.swap_remove(index);
         if place.entries.is_empty() && !place.had_table {
             self.places.remove(&key);
@@ -83,21 +123,22 @@ impl Tables {
         true
     }
 
-    /// Puts an entry in.
-    pub(super) fn put(&mut self, key: Key, entry: Mapping, old: Option<Mapping>) {
+    /// Puts an entry in that leads somewhere; before, there was `old`.
+    pub(super) fn put(&mut self, key: Key, entry: u64, old: Option<Mapping>) {
         let place = self.places.entry(key).or_default();
-        place.entries.reserve_exact(1);
         place.entries.push(entry);
-        place.had_table |= entry.is_table;
+        let is_table = Mapping::of(entry, key.level()).is_some_and(|new| new.is_table);
+        place.had_table |= is_table;
         // A page is split: the entries of the new table are made from it, and not told.
-        place.is_unknown |= entry.is_table && old.is_some_and(|old| !old.is_table);
+        place.is_unknown |= is_table && old.is_some_and(|old| !old.is_table);
     }
 
     /// What is wrong with a place: it holds more entries than there are tables for it.
     pub(super) fn fault_at(&self, key: Key) -> Option<Fault> {
         key.parent()?;
         let above = self.above(key);
-        if above.is_unknown || self.entries(key).len() <= above.tables {
+        let held = self.places.get(&key).map_or(0, |place| place.entries.len());
+        if above.is_unknown || held <= above.tables {
             return None;
         }
         Some(match above {
