@@ -2,11 +2,14 @@
 
 mod summary;
 
-use crate::model::{Event, EventKind, Judgement, Mode, Verdict};
-use crate::oracle::{End, Known, replay};
+use crate::model::{Event, EventKind, Evidence, Judgement, KernelFacts, Mode, Verdict};
+use crate::oracle::{End, History, Known, replay};
 use crate::rules::RULES;
 
 pub use summary::{HookCounts, Summary};
+
+/// Of an entry: it maps a large page.
+const PAGE_SIZE: u64 = 1 << 7;
 
 /// An observation with what the rules say of it.
 #[derive(Debug)]
@@ -47,16 +50,23 @@ impl Judged {
 pub struct Analysis {
     known: Known,
     summary: Summary,
+    /// What speaks against the files that are being judged.
+    caveat: Option<Evidence>,
 }
 
 impl Analysis {
     /// Judges the next observation.
-    pub fn judge(&mut self, event: Event) -> Judged {
+    pub fn judge(&mut self, mut event: Event) -> Judged {
+        let is_complete = self.known.complete(&mut event.kind);
         self.known.learn(&event.kind);
         self.known.follow(&event);
-        let judgements = RULES.iter().filter_map(|rule| (rule.judge)(&event, &self.known));
+        let judgements = if is_complete && !self.is_plainly_right(&event) {
+            self.ask_rules(&event)
+        } else {
+            Vec::new()
+        };
         let mut judged = Judged {
-            judgements: judgements.collect(),
+            judgements,
             mode: None,
             expected_level: None,
             walk_end: self
@@ -75,6 +85,41 @@ impl Analysis {
         self.known.note(&judged.event.kind);
         self.summary.count(&judged);
         judged
+    }
+
+    fn ask_rules(&self, event: &Event) -> Vec<Judgement> {
+        let judge = |rule: &crate::rules::Rule| (rule.judge)(event, &self.known);
+        let mut judgements: Vec<_> = RULES.iter().filter_map(judge).collect();
+        if let Some(caveat) = &self.caveat {
+            let wrong = judgements.iter_mut().filter(|found| found.verdict == Verdict::Mismatch);
+            wrong.for_each(|found| found.evidence.push(caveat.clone()));
+        }
+        judgements
+    }
+
+    /// Whether no rule has anything to say of a change that a log tells. There are millions of
+    /// them, and to ask each rule costs more than all the rest.
+    fn is_plainly_right(&self, event: &Event) -> bool {
+        let EventKind::SpteChange(change) = &event.kind else { return false };
+        let is_large = (2..=3).contains(&change.level) && change.new & PAGE_SIZE != 0;
+        change.in_log.is_some() && !is_large && self.known.history().findings().is_empty()
+    }
+
+    /// Takes in what somebody says of the machine, which is not to be judged.
+    pub fn assume(&mut self, facts: KernelFacts) {
+        self.known.learn(&EventKind::Facts(Box::new(facts)));
+    }
+
+    /// What is judged comes from a file that a changed byte does not show in: each mismatch says so.
+    pub fn beware(&mut self, caveat: Option<&Evidence>) {
+        if self.caveat.as_ref() != caveat {
+            self.caveat = caveat.cloned();
+        }
+    }
+
+    /// The entries as their changes left them.
+    pub fn history(&self) -> &History {
+        self.known.history()
     }
 
     /// Takes in an observation that is not to be judged.

@@ -3,9 +3,10 @@
 use std::fs::File;
 use std::io::{self, BufWriter};
 
+#[cfg(feature = "live")]
 use super::output::OutputArgs;
 use crate::analysis::{Analysis, Judged, Summary};
-use crate::model::{Event, Verdict};
+use crate::model::{Event, EventKind, Evidence, KernelFacts, Verdict};
 use crate::sink::{Observations, Sink};
 
 /// Judges events, shows them and keeps them.
@@ -20,16 +21,51 @@ pub(super) struct Judge {
     only_wrong: bool,
     /// Whoever read the standard output has gone.
     unread: bool,
+    /// When the last event was.
+    now: u64,
 }
 
 impl Judge {
     /// Shows on the standard output.
+    #[cfg(feature = "live")]
     pub(super) fn new(output: &OutputArgs) -> Self {
-        Self { screen: Some(output.sink()), ..Self::default() }
+        Self::with(output.sink())
+    }
+
+    /// Shows by this sink.
+    pub(super) fn with(screen: Box<dyn Sink>) -> Self {
+        Self { screen: Some(screen), ..Self::default() }
+    }
+
+    /// What comes next is of this file.
+    pub(super) fn source(&mut self, name: &str) -> io::Result<()> {
+        self.show(|screen| screen.source(name))
+    }
+
+    /// From here on something is missing.
+    pub(super) fn gap(&mut self, reason: String) -> io::Result<()> {
+        let time_ns = self.now;
+        self.event(Event { time_ns, kind: EventKind::Gap { reason } }).map(|_| ())
+    }
+
+    /// What somebody says of the machine, of which there is nothing to judge.
+    pub(super) fn assume(&mut self, facts: KernelFacts) {
+        self.analysis.assume(facts);
+    }
+
+    /// What comes next is of a file that speaks against its own mismatches.
+    pub(super) fn beware(&mut self, caveat: Option<&Evidence>) {
+        self.analysis.beware(caveat);
+    }
+
+    /// Whether whoever read the output has gone.
+    pub(super) fn is_unread(&self) -> bool {
+        self.unread
     }
 
     /// Judges an event, keeps it and shows it.
     pub(super) fn event(&mut self, event: Event) -> io::Result<Judged> {
+        self.now = event.time_ns;
         let judged = self.analysis.judge(event);
         if let Some(file) = &mut self.file {
             file.event(&judged)?;
@@ -80,7 +116,7 @@ impl Judge {
 #[cfg(feature = "live")]
 mod live {
     use std::fs::{OpenOptions, Permissions};
-    use std::io::BufWriter;
+    use std::io::{self, BufWriter};
     use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
     use std::path::Path;
 
@@ -106,6 +142,11 @@ mod live {
             }
             self.file = Some(Observations::new(BufWriter::new(file)));
             Ok(())
+        }
+
+        /// Nothing comes for the moment.
+        pub(in crate::cli) fn flush(&mut self) -> io::Result<()> {
+            self.show(|screen| screen.flush())
         }
 
         /// Takes an event in that is not asked for: others are held against it.

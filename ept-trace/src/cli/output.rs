@@ -1,9 +1,12 @@
 //! The flags that choose an output, and the sinks that they name.
 
-use std::io::{self, BufWriter, IsTerminal as _, Write};
+use std::io::{self, Write};
+#[cfg(feature = "live")]
+use std::io::{BufWriter, IsTerminal as _};
 
 use clap::ValueEnum;
 
+#[cfg(feature = "live")]
 use crate::sink::{Json, Sink, Text};
 
 /// A format of the standard output.
@@ -21,6 +24,19 @@ pub(super) enum Colour {
     Auto,
     Always,
     Never,
+}
+
+impl Colour {
+    /// Whether to colour what goes to a terminal, or does not.
+    pub(super) fn is_on(self, is_terminal: bool) -> bool {
+        match self {
+            Self::Always => true,
+            Self::Never => false,
+            Self::Auto => {
+                is_terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+            }
+        }
+    }
 }
 
 /// How to show what is judged.
@@ -42,19 +58,13 @@ pub(super) struct OutputArgs {
 
 impl OutputArgs {
     /// The sink on the standard output.
+    #[cfg(feature = "live")]
     pub(super) fn sink(&self) -> Box<dyn Sink> {
         let out = BufWriter::new(io::stdout());
         if self.json || self.format == Format::Json {
             return Box::new(Json::new(out, self.quiet));
         }
-        let colour = match self.color {
-            Colour::Always => true,
-            Colour::Never => false,
-            Colour::Auto => {
-                io::stdout().is_terminal()
-                    && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
-            }
-        };
+        let colour = self.color.is_on(io::stdout().is_terminal());
         Box::new(Text::new(out, colour, self.quiet))
     }
 }

@@ -204,6 +204,7 @@ async fn watch(args: Args) -> Result<Exit> {
     for event in session.first_events() {
         judge.event(event)?;
     }
+    judge.flush()?;
     if args.dry_run {
         return Ok(Exit::Clean);
     }
@@ -268,6 +269,7 @@ async fn observe(
                 judge.event(event)?;
             }
         }
+        judge.flush()?;
         if select.is_enough(judge) || judge.is_in_vain() {
             break;
         }

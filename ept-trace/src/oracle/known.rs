@@ -5,7 +5,11 @@ use ept_trace_common::decision::max_ept_level;
 use crate::model::{
     Behaviour, ConfigureMmu, Decision, Event, EventKind, Fact, Inputs, KernelFacts, Vendor,
 };
+use crate::oracle::spte::Mapping;
 use crate::oracle::{Frames, History, ReplayInputs, Translated, Vcpus, translate};
+
+/// Walks with this origin are of faults that a log tells.
+pub const IN_A_LOG: &str = "kvm_page_fault";
 
 /// What the stream has told so far of the machine.
 ///
@@ -22,6 +26,24 @@ pub struct Known {
 }
 
 impl Known {
+    /// A log tells the changes of entries, and not the entries that a fault's address is translated
+    /// by: those are looked up. Whether all that there is to judge is known.
+    pub fn complete(&self, event: &mut EventKind) -> bool {
+        let EventKind::Walk(walk) = event else { return true };
+        if walk.root_hpa.is_some() || !walk.entries.is_empty() || walk.observed_by != IN_A_LOG {
+            return true;
+        }
+        let Some(root_level) = walk.root_level else { return false };
+        match self.history.way_in_log(walk.gpa >> 12, root_level) {
+            Ok(entries) => walk.entries = entries,
+            Err(_) => return false,
+        }
+        // What ends at a table goes on where nothing was told.
+        let level = root_level.saturating_sub(walk.entries.len().try_into().unwrap_or(u8::MAX)) + 1;
+        let last = walk.entries.last().and_then(|last| Mapping::of(*last, level));
+        last.is_some_and(|last| !last.is_table)
+    }
+
     /// Takes in an observation, before it is judged: what it tells of the machine.
     pub fn learn(&mut self, event: &EventKind) {
         match event {

@@ -46,11 +46,13 @@ fn judge(event: &Event, known: &Known) -> Option<Judgement> {
 fn judge_root(root: &Root, known: &Known) -> Option<Judgement> {
     const GUEST_MODE: u32 = 1 << 17;
     const IS_MIRROR: u32 = 1 << 19;
-    let is_known = matches!(known.vendor(), Vendor::Vmx | Vendor::Svm);
-    if !is_known || root.role.is_some_and(|role| role & (GUEST_MODE | IS_MIRROR) != 0) {
+    if root.role.is_some_and(|role| role & (GUEST_MODE | IS_MIRROR) != 0) {
         return None;
     }
     let Some(of_mmu) = root.root_level else { return judge_told_root(root, known) };
+    if !matches!(known.vendor(), Vendor::Vmx | Vendor::Svm) {
+        return None;
+    }
     let expected = if of_mmu == 3 { 2 } else { of_mmu };
     let evidence = vec![
         Evidence::new("level of the page", root.level(), "kvmmmu:kvm_mmu_get_page"),
@@ -78,8 +80,13 @@ fn judge_told_root(root: &Root, known: &Known) -> Option<Judgement> {
     if !is_direct {
         return None;
     }
+    if known.facts().is_none() {
+        let missing = "nothing is known of the machine: give --kernel-facts with what `doctor -j` \
+                       says there, or --ept-cap (Intel) or --npt (AMD)";
+        return Some(RULE.says(Verdict::Undetermined, missing, vec![]));
+    }
     let mut inputs = known.fresh_inputs(None, &Inputs::default());
-    let not_told = || Fact::unknown("the log does not tell it");
+    let not_told = || Fact::unknown("the log does not tell it: give --maxphyaddr");
     inputs.maxphyaddr = root.maxphyaddr.clone().unwrap_or_else(not_told);
     let expected = match replay(&inputs) {
         Ok(replay) => replay.level?,

@@ -272,7 +272,7 @@ impl<W: Write> Json<W> {
         for what in not_seen {
             self.line(&Line::NotSeen { what })?;
         }
-        self.out.flush()
+        Ok(())
     }
 
     /// What is not ok of an observation.
@@ -286,7 +286,7 @@ impl<W: Write> Json<W> {
                 evidence: &judgement.evidence,
             })?;
         }
-        self.out.flush()
+        Ok(())
     }
 
     fn line(&mut self, line: &Line<'_>) -> io::Result<()> {
@@ -387,6 +387,10 @@ impl<W: Write> Sink for Json<W> {
         };
         self.line(&line)?;
         self.findings(judged)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
     }
 
     fn finish(&mut self, summary: &Summary) -> io::Result<()> {

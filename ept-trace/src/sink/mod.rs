@@ -14,12 +14,30 @@ pub use text::Text;
 
 /// A destination of judged observations.
 pub trait Sink {
+    /// What comes next is from this file, named as the user did.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be written.
+    fn source(&mut self, _name: &str) -> io::Result<()> {
+        Ok(())
+    }
+
     /// An observation.
     ///
     /// # Errors
     ///
     /// If it cannot be written.
     fn event(&mut self, judged: &Judged) -> io::Result<()>;
+
+    /// Nothing comes for the moment: whoever reads sees what there is.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be written.
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 
     /// The end.
     ///

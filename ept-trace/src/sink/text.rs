@@ -48,7 +48,7 @@ impl<W: Write> Text<W> {
         for what in not_seen {
             writeln!(self.out, "not seen     {}", plain(what))?;
         }
-        self.out.flush()
+        Ok(())
     }
 
     /// Whether this was not told yet. A stream that has ever new reasons tells each.
@@ -222,6 +222,10 @@ impl<W: Write> Sink for Text<W> {
                 self.judgement(judgement)?;
             }
         }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
         self.out.flush()
     }
 

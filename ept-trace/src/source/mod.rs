@@ -1,6 +1,9 @@
 //! Where observations come from when they are not live.
 
+mod input;
+mod merge;
 mod observations;
+mod open;
 mod skipped;
 pub mod trace;
 
@@ -8,7 +11,9 @@ use std::io;
 
 use crate::model::Event;
 
-pub use observations::{BadLine, Observations};
+pub use merge::{Merge, Next};
+pub use observations::Observations;
+pub use open::{Opened, open};
 pub use skipped::Skipped;
 
 /// What a source tells at a time.
@@ -18,6 +23,13 @@ pub struct Told {
     pub events: Vec<Event>,
     /// What could not be read.
     pub skipped: Skipped,
+}
+
+impl Told {
+    /// Whether nothing is told: the file has ended.
+    pub fn is_empty(&self) -> bool {
+        self.events.is_empty() && self.skipped.count == 0
+    }
 }
 
 /// A file, read from its begin to its end.

@@ -116,7 +116,8 @@ impl Check {
 
     /// Judges the next events.
     async fn judge_next(&mut self) -> Result<()> {
-        self.session.next().await?.into_iter().try_for_each(|event| self.judge(event))
+        self.session.next().await?.into_iter().try_for_each(|event| self.judge(event))?;
+        Ok(self.judge.flush()?)
     }
 
     /// Loads the vendor module, and waits until its set-up is over.

@@ -165,6 +165,20 @@ pub struct Batch {
     pub others: u64,
 }
 
+impl Batch {
+    /// Whether there is nothing in it: the log has ended.
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty() && self.skipped.count == 0 && self.others == 0
+    }
+
+    /// Takes everything out, and keeps the room.
+    pub fn clear(&mut self) {
+        self.records.clear();
+        self.skipped = Skipped::default();
+        self.others = 0;
+    }
+}
+
 /// Reads a log from its begin to its end.
 pub trait TraceReader: Send {
     /// Puts what comes next into an empty batch, some thousands of records at most; nothing at all is

@@ -1,0 +1,99 @@
+//! The arguments of `analyze`.
+
+use std::fs::File;
+use std::io::{self, BufWriter, IsTerminal as _, Write};
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+use clap::ValueEnum;
+
+use super::facts::Given;
+use crate::cli::output::Colour;
+use crate::model::Fact;
+use crate::sink::{Json, Observations, Sink, Text};
+
+/// The arguments.
+#[derive(clap::Args)]
+pub(in crate::cli) struct Args {
+    /// Recordings and logs, told by what is in them; `-` is the standard input
+    #[arg(required = true)]
+    pub files: Vec<PathBuf>,
+    /// MAXPHYADDR of the guests, which logs do not tell
+    #[arg(long, value_name = "BITS", value_parser = clap::value_parser!(u8).range(32..=52))]
+    maxphyaddr: Option<u8>,
+    /// The machine is Intel's, and this is its EPT capability, MSR 0x48c
+    #[arg(long, value_name = "HEX", value_parser = parse_hex, conflicts_with_all = ["npt", "kernel_facts"])]
+    ept_cap: Option<u64>,
+    /// The machine is AMD's, and its host has paging of so many levels
+    #[arg(long, value_name = "LEVELS", value_parser = clap::value_parser!(u8).range(4..=5), conflicts_with = "kernel_facts")]
+    npt: Option<u8>,
+    /// What `ept-trace doctor -j` says on the machine
+    #[arg(long, value_name = "FILE")]
+    kernel_facts: Option<PathBuf>,
+    /// Format of the output
+    #[arg(long, value_enum, default_value = "text")]
+    format: Format,
+    /// The same as --format json
+    #[arg(short)]
+    json: bool,
+    /// Write to a file instead of the standard output
+    #[arg(short, value_name = "FILE")]
+    output_file: Option<PathBuf>,
+    /// Show only what is not ok, and the counts
+    #[arg(short, long)]
+    quiet: bool,
+    /// Colour the text; auto also honours `NO_COLOR`
+    #[arg(long, value_enum, default_value = "auto")]
+    color: Colour,
+}
+
+/// A format of the output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// Every observation, a line each, as `watch` shows them
+    Text,
+    /// One JSON object a line
+    Json,
+    /// The observations without verdicts, as JSON lines that `analyze` reads
+    Observations,
+}
+
+fn parse_hex(text: &str) -> Result<u64, String> {
+    let digits = text.strip_prefix("0x").unwrap_or(text);
+    u64::from_str_radix(digits, 16).map_err(|err| err.to_string())
+}
+
+impl Args {
+    /// What the user says of the machine.
+    pub(super) fn facts(&self) -> Result<Option<Given>> {
+        Ok(match (&self.kernel_facts, self.ept_cap, self.npt) {
+            (Some(path), ..) => Some(Given::read(path)?),
+            (None, Some(capability), _) => Some(Given::ept(capability)),
+            (None, None, Some(levels)) => Some(Given::npt(levels)),
+            (None, None, None) => None,
+        })
+    }
+
+    /// What the user says of the guests.
+    pub(super) fn maxphyaddr(&self) -> Option<Fact<u8>> {
+        self.maxphyaddr.map(|bits| Fact::known(bits, "--maxphyaddr"))
+    }
+
+    /// Where it goes.
+    pub(super) fn sink(&self) -> Result<Box<dyn Sink>> {
+        let (out, is_terminal): (Box<dyn Write>, bool) = match &self.output_file {
+            Some(path) => {
+                let file = File::create(path).with_context(|| path.display().to_string())?;
+                (Box::new(file), false)
+            }
+            None => (Box::new(io::stdout()), io::stdout().is_terminal()),
+        };
+        let out = BufWriter::with_capacity(1 << 16, out);
+        let format = if self.json { Format::Json } else { self.format };
+        Ok(match format {
+            Format::Text => Box::new(Text::new(out, self.color.is_on(is_terminal), self.quiet)),
+            Format::Json => Box::new(Json::new(out, self.quiet)),
+            Format::Observations => Box::new(Observations::new(out)),
+        })
+    }
+}

@@ -1,0 +1,101 @@
+//! `analyze`: the same verdicts, from files.
+
+mod args;
+mod facts;
+mod incident;
+
+use anyhow::Result;
+
+pub(super) use self::args::Args;
+use self::incident::Incident;
+use super::Exit;
+use super::judge::Judge;
+use crate::model::Evidence;
+use crate::source::{Merge, Next, Skipped};
+
+/// A file that cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct BadInput(pub(super) String);
+
+/// Judges the files: those of one incident together, in the order of time.
+pub(super) fn run(args: &Args) -> Result<Exit> {
+    let facts = args.facts()?;
+    let mut judge = Judge::with(args.sink()?);
+    let mut is_bad = false;
+    let (incidents, refused) = incident::sort(&args.files, args.maxphyaddr().as_ref());
+    for why in refused {
+        is_bad = true;
+        eprintln!("ept-trace: {why}");
+    }
+    for incident in incidents {
+        judge.next_machine();
+        if let Some(facts) = &facts {
+            facts.tell(&mut judge)?;
+        }
+        is_bad |= !analyze(incident, &mut judge)?;
+    }
+    judge.finish()?;
+    Ok(match Exit::of(judge.summary()) {
+        Exit::Mismatch => Exit::Mismatch,
+        _ if is_bad => Exit::BadInput,
+        exit => exit,
+    })
+}
+
+/// Judges one incident; whether all of its files could be read.
+fn analyze(incident: Incident, judge: &mut Judge) -> Result<bool> {
+    let Incident { names, sources, caveats } = incident;
+    for name in &names {
+        judge.source(name)?;
+    }
+    let mut is_good = true;
+    let mut has_told = vec![false; names.len()];
+    let mut skipped = vec![Skipped::default(); names.len()];
+    let mut last = None;
+    for next in Merge::new(sources) {
+        match next {
+            Next::Event(file, event) => {
+                has_told[file] = true;
+                if last.replace(file) != Some(file) {
+                    judge.beware(caveats[file].as_ref());
+                }
+                judge.event(event)?;
+            }
+            Next::Skipped(file, places) => skipped[file].append(places),
+            Next::Broken(file, err) => {
+                is_good = false;
+                eprintln!("ept-trace: {}: {err}", names[file]);
+                judge.gap(format!("{}: from here on it cannot be read: {err}", names[file]))?;
+            }
+        }
+        if judge.is_unread() {
+            break;
+        }
+    }
+    for ((name, skipped), has_told) in names.iter().zip(skipped).zip(has_told) {
+        for place in &skipped.first {
+            eprintln!("ept-trace: {name}: {place} (passed over)");
+        }
+        if skipped.count > skipped.first.len() as u64 {
+            eprintln!("ept-trace: {name}: {} places were passed over in all", skipped.count);
+        }
+        if !has_told && !judge.is_unread() {
+            eprintln!("ept-trace: {name}: nothing in it says anything of KVM's tables");
+        }
+        is_good &= skipped.count == 0 && (has_told || judge.is_unread());
+    }
+    Ok(is_good)
+}
+
+/// What speaks against a mismatch that rests on a file like this.
+fn caveat(name: &str, format: &str) -> Evidence {
+    Evidence::new(
+        "the file",
+        name,
+        format!(
+            "{format} has no checksums: if it is damaged, a changed \
+        byte can look like this"
+        ),
+    )
+}

@@ -1,0 +1,147 @@
+//! Several files of one incident, as one stream in the order of time.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::thread;
+
+use super::{Skipped, Source, Told};
+use crate::model::Event;
+
+/// What a file tells ahead of what is judged: enough to keep both sides busy.
+const AHEAD: usize = 4;
+
+/// Sources, each read by a thread of its own.
+pub struct Merge {
+    files: Vec<File>,
+}
+
+/// What the merged stream has next.
+#[derive(Debug)]
+pub enum Next {
+    /// An observation of the file with this index.
+    Event(usize, Event),
+    /// Places of the file that could not be read.
+    Skipped(usize, Skipped),
+    /// From here on the file cannot be read.
+    Broken(usize, io::Error),
+}
+
+struct File {
+    told: Receiver<io::Result<Told>>,
+    events: VecDeque<Event>,
+    has_ended: bool,
+}
+
+impl Merge {
+    /// Begins to read.
+    pub fn new(sources: impl IntoIterator<Item = Box<dyn Source>>) -> Self {
+        let files = sources.into_iter().map(|mut source| {
+            let (send, told) = sync_channel(AHEAD);
+            // Whoever takes what is told may go, and then there is nobody left to tell.
+            thread::spawn(move || {
+                loop {
+                    let mut told = Told::default();
+                    let read = source.read(&mut told);
+                    let is_end = told.is_empty();
+                    if !is_end && send.send(Ok(told)).is_err() {
+                        return;
+                    }
+                    match read {
+                        Ok(()) if is_end => return,
+                        Ok(()) => {}
+                        Err(err) => {
+                            let _ = send.send(Err(err));
+                            return;
+                        }
+                    }
+                }
+            });
+            File { told, events: VecDeque::new(), has_ended: false }
+        });
+        Self { files: files.collect() }
+    }
+
+    /// The next file that has to be asked before it is known which event comes first.
+    fn asked(&self) -> Option<usize> {
+        self.files.iter().position(|file| file.events.is_empty() && !file.has_ended)
+    }
+}
+
+impl Iterator for Merge {
+    type Item = Next;
+
+    fn next(&mut self) -> Option<Next> {
+        while let Some(index) = self.asked() {
+            let file = &mut self.files[index];
+            match file.told.recv() {
+                Ok(Ok(told)) => {
+                    file.events = told.events.into();
+                    if told.skipped.count > 0 {
+                        return Some(Next::Skipped(index, told.skipped));
+                    }
+                }
+                Ok(Err(err)) => {
+                    file.has_ended = true;
+                    return Some(Next::Broken(index, err));
+                }
+                Err(_) => file.has_ended = true,
+            }
+        }
+        // Of those at the same time, the file that was named first.
+        let heads = self.files.iter().enumerate();
+        let heads = heads.filter_map(|(index, file)| Some((file.events.front()?.time_ns, index)));
+        let (_, index) = heads.min()?;
+        let event = self.files[index].events.pop_front()?;
+        Some(Next::Event(index, event))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::EventKind;
+
+    /// Tells its batches, and then fails or ends.
+    struct Batches(VecDeque<Vec<u64>>, bool);
+
+    impl Source for Batches {
+        fn read(&mut self, told: &mut Told) -> io::Result<()> {
+            let Some(times) = self.0.pop_front() else {
+                return if self.1 { Err(io::Error::other("broken")) } else { Ok(()) };
+            };
+            let event = |time_ns| Event { time_ns, kind: EventKind::End };
+            told.events.extend(times.into_iter().map(event));
+            Ok(())
+        }
+    }
+
+    fn merged(files: &[&[&[u64]]]) -> Vec<(usize, u64)> {
+        let sources = files.iter().map(|batches| {
+            let batches = batches.iter().map(|times| times.to_vec()).collect();
+            Box::new(Batches(batches, true)) as Box<dyn Source>
+        });
+        let mut broken = 0;
+        let mut order = Vec::new();
+        for next in Merge::new(sources) {
+            match next {
+                Next::Event(file, event) => order.push((file, event.time_ns)),
+                Next::Broken(..) => broken += 1,
+                Next::Skipped(..) => unreachable!("nothing is"),
+            }
+        }
+        assert_eq!(broken, files.len(), "each fails in the end");
+        order
+    }
+
+    #[test]
+    fn what_came_first_comes_first_whichever_file_tells_it() {
+        let order = merged(&[&[&[1, 5], &[6]], &[&[2], &[3, 9]], &[]]);
+        assert_eq!(order, [(0, 1), (1, 2), (1, 3), (0, 5), (0, 6), (1, 9)]);
+    }
+
+    #[test]
+    fn at_the_same_time_the_file_that_was_named_first() {
+        assert_eq!(merged(&[&[&[1, 2]], &[&[1, 2]]]), [(0, 1), (1, 1), (0, 2), (1, 2)]);
+    }
+}

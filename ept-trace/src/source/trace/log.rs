@@ -1,0 +1,66 @@
+//! A log as a source of observations.
+
+use std::io;
+
+use super::threads::Threads;
+use super::{Batch, TraceReader};
+use crate::model::{Event, EventKind, Fact};
+use crate::source::{Source, Told};
+
+/// A log of tracepoints, in whatever format.
+pub struct Log {
+    reader: Box<dyn TraceReader>,
+    batch: Batch,
+    threads: Threads,
+    /// Records were read.
+    has_begun: bool,
+    has_ended: bool,
+}
+
+impl Log {
+    /// Reads by `reader`. `maxphyaddr` is what the user says of the guests, in bits.
+    pub fn new(reader: Box<dyn TraceReader>, maxphyaddr: Option<Fact<u8>>) -> Self {
+        Self {
+            reader,
+            batch: Batch::default(),
+            threads: Threads::new(maxphyaddr),
+            has_begun: false,
+            has_ended: false,
+        }
+    }
+}
+
+impl Source for Log {
+    fn read(&mut self, told: &mut Told) -> io::Result<()> {
+        // A batch may tell nothing that is an observation, and is not the end.
+        while told.events.is_empty() && !self.has_ended {
+            self.batch.clear();
+            let read = self.reader.read(&mut self.batch);
+            self.has_begun |= !self.batch.records.is_empty();
+            if self.batch.skipped.count > 0 {
+                // What could not be read may have been anything.
+                self.threads.lost();
+                let count = self.batch.skipped.count;
+                let first = self.batch.records.first();
+                let time_ns = first.map_or(self.threads.now(), |record| record.time_ns);
+                let reason = format!("{count} places of the log could not be read");
+                told.events.push(Event { time_ns, kind: EventKind::Gap { reason } });
+            }
+            for record in &self.batch.records {
+                self.threads.take(record, &mut told.events);
+            }
+            told.skipped.append(std::mem::take(&mut self.batch.skipped));
+            let is_end = self.batch.is_empty();
+            read?;
+            if is_end {
+                self.has_ended = true;
+                self.threads.finish(&mut told.events);
+                let time_ns = self.threads.now();
+                if self.has_begun {
+                    told.events.push(Event { time_ns, kind: EventKind::End });
+                }
+            }
+        }
+        Ok(())
+    }
+}

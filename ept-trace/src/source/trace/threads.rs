@@ -1,0 +1,421 @@
+//! What the records of a log mean together.
+//!
+//! Tracepoints of KVM's MMU tell neither VM nor vCPU. A thread tells its vCPU when it enters the
+//! guest; a root that it takes before that is the vCPU's; a fault and what it is resolved to are
+//! joined by the thread; and that a VM was not there before the log, so that all of its entries are
+//! told, is known by its vCPUs: each was made in the log before it ran.
+
+use std::collections::HashMap;
+
+use super::{PageRole, Record, Tracepoint};
+use crate::model::{Event, EventKind, Fact, InLog, Race, Requested, Root, SpteChange, Walk};
+use crate::oracle::IN_A_LOG;
+
+/// More threads, or vCPUs, than this are not followed.
+const MOST: usize = 1 << 14;
+/// The vCPUs that one thread is known to run; a thread that runs more is taken for new each time.
+const MOST_OF_A_THREAD: usize = 64;
+/// `isa` of `kvm_exit` for VMX.
+const VMX: u8 = 1;
+/// Of `kvm_mmu_page_role`.
+const GUEST_MODE: u32 = 1 << 17;
+const AD_DISABLED: u32 = 1 << 16;
+/// An entry that KVM takes for present, since 5.13.
+const MMU_PRESENT: u64 = 1 << 11;
+
+/// The threads of a log.
+#[derive(Debug, Default)]
+pub(super) struct Threads {
+    by_tid: HashMap<u32, Thread>,
+    /// VMs by their processes, where those are told.
+    vms: HashMap<u32, u32>,
+    /// How many vCPUs were made, by process and `vcpu_id`, and were not yet seen to run.
+    made: HashMap<(u32, u32), u32>,
+    /// Threads that are at a fault.
+    at_fault: Vec<u32>,
+    /// What the user says of the guests.
+    given: Option<Fact<u8>>,
+    /// Why the changes of entries do not tell everything, if they do not.
+    torn: Option<String>,
+    /// That was said.
+    torn_is_told: bool,
+    /// There are changes of entries in the log.
+    tells_changes: bool,
+    /// Of the roots that were taken.
+    root_level: Level,
+    /// Of the last `kvm_exit`.
+    isa: Option<u8>,
+    now: u64,
+}
+
+/// The level of all roots.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Level {
+    #[default]
+    Unknown,
+    All(u8),
+    Mixed,
+}
+
+#[derive(Debug, Default)]
+struct Thread {
+    tgid: u32,
+    /// The vCPU that it runs, and those that it has run.
+    vcpu: Option<u32>,
+    has_run: Vec<u32>,
+    /// The host takes pages away by it: what it changes may be of any VM.
+    in_notifier: bool,
+    /// The guest is L1, and L2 runs.
+    in_l2: bool,
+    /// Taken since it last entered the guest.
+    roots: Vec<(u64, u64, PageRole)>,
+    /// What the guest was told of itself: how many times the same.
+    told: Option<(u8, u32)>,
+    root_level: Option<u8>,
+    ad_disabled: Option<bool>,
+    fault: Option<FaultTold>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct FaultTold {
+    gpa: u64,
+    error_code: u64,
+    requested: Option<Requested>,
+    /// Another thread has changed an entry on the way.
+    is_raced: bool,
+}
+
+impl Threads {
+    pub(super) fn new(given: Option<Fact<u8>>) -> Self {
+        Self { given, ..Self::default() }
+    }
+
+    /// When the last record was made.
+    pub(super) fn now(&self) -> u64 {
+        self.now
+    }
+
+    /// Something may be missing: what was half told is let go.
+    pub(super) fn lost(&mut self) {
+        self.tear(|| "something of the log is lost".to_owned());
+        self.made.clear();
+        self.at_fault.clear();
+        for thread in self.by_tid.values_mut() {
+            thread.fault = None;
+            thread.roots.clear();
+            thread.in_notifier = false;
+        }
+    }
+
+    /// Takes a record in, and adds what it tells.
+    pub(super) fn take(&mut self, record: &Record, events: &mut Vec<Event>) {
+        let Record { time_ns, tid, tgid, event } = *record;
+        self.now = time_ns;
+        if let Tracepoint::Lost { events: lost } = event {
+            self.lost();
+            events.push(Event { time_ns, kind: loss(lost) });
+            return;
+        }
+        if self.by_tid.len() >= MOST && !self.by_tid.contains_key(&tid) {
+            self.by_tid.clear();
+            self.lost();
+            let reason = format!("more than {MOST} threads: those before are forgotten");
+            events.push(Event { time_ns, kind: EventKind::Gap { reason } });
+        }
+        let thread = self.by_tid.entry(tid).or_default();
+        thread.tgid = tgid;
+        match event {
+            Tracepoint::Entry { vcpu } => {
+                thread.in_notifier = false;
+                self.enters(tid, vcpu, time_ns, events);
+            }
+            Tracepoint::Exit { vcpu, isa } => {
+                thread.in_notifier = false;
+                self.isa = isa.or(self.isa);
+                self.runs(tid, vcpu);
+            }
+            Tracepoint::PageFault { vcpu, gpa, error_code } => {
+                thread.in_notifier = false;
+                let fault = FaultTold { gpa, error_code, requested: None, is_raced: false };
+                thread.fault = (!thread.in_l2).then_some(fault);
+                self.runs(tid, vcpu);
+            }
+            Tracepoint::SpteRequested { gfn, pfn, level } => self.requested(tid, gfn, pfn, level),
+            Tracepoint::GetPage { gfn, role, .. } => self.page(tid, time_ns, gfn, role),
+            Tracepoint::SpteChanged { as_id, gfn, level, old, new } => {
+                self.changed(record, (as_id, gfn, level), (old, new), events);
+            }
+            // The TDP MMU tells both, and the other one in full.
+            Tracepoint::SetSpte { .. } if self.tells_changes => {}
+            Tracepoint::SetSpte { gfn, level, spte, place } => {
+                let kind = EventKind::SpteChange(SpteChange {
+                    observed_by: "kvm_mmu_set_spte".into(),
+                    gfn,
+                    level,
+                    new: spte,
+                    place: Some(place),
+                    ..SpteChange::default()
+                });
+                events.push(Event { time_ns, kind });
+            }
+            Tracepoint::UnmapHva => thread.in_notifier = true,
+            Tracepoint::Cpuid { function: 0x80000008, eax } if !thread.in_l2 => {
+                let bits = (eax & 0xff) as u8;
+                thread.told = match thread.told {
+                    Some((told, times)) if told == bits => Some((bits, times + 1)),
+                    _ => Some((bits, 1)),
+                };
+            }
+            Tracepoint::WriteTscOffset { vcpu, previous: 0 } if self.made.len() < MOST => {
+                *self.made.entry((tgid, vcpu)).or_default() += 1;
+            }
+            Tracepoint::NestedEnter { .. } => thread.in_l2 = true,
+            Tracepoint::NestedExit => thread.in_l2 = false,
+            Tracepoint::Cpuid { .. }
+            | Tracepoint::WriteTscOffset { .. }
+            | Tracepoint::PrepareZap { .. }
+            | Tracepoint::MarkMmio { .. }
+            | Tracepoint::ZapAllFast
+            | Tracepoint::Lost { .. } => {}
+        }
+    }
+
+    /// The end: what waits for more is told as it is.
+    pub(super) fn finish(&mut self, events: &mut Vec<Event>) {
+        let mut waiting: Vec<_> =
+            self.by_tid.iter().filter(|(_, thread)| !thread.roots.is_empty()).collect();
+        waiting.sort_unstable_by_key(|(tid, _)| **tid);
+        let tids: Vec<_> = waiting.into_iter().map(|(tid, _)| *tid).collect();
+        for tid in tids {
+            self.tell_roots(tid, events);
+        }
+    }
+
+    /// A thread enters the guest: what it did for it before is told.
+    fn enters(&mut self, tid: u32, vcpu: Option<u32>, time_ns: u64, events: &mut Vec<Event>) {
+        self.runs(tid, vcpu);
+        self.tell_roots(tid, events);
+        let Some(fault) = self.by_tid.get_mut(&tid).and_then(|thread| thread.fault.take()) else {
+            return;
+        };
+        self.at_fault.retain(|at| *at != tid);
+        events.extend(
+            self.walk(tid, fault)
+                .map(|walk| Event { time_ns, kind: EventKind::Walk(Box::new(walk)) }),
+        );
+    }
+
+    /// A thread runs a vCPU.
+    fn runs(&mut self, tid: u32, vcpu: Option<u32>) {
+        let Some(thread) = self.by_tid.get_mut(&tid) else { return };
+        thread.vcpu = vcpu.or(thread.vcpu);
+        let Some(vcpu) = vcpu.filter(|vcpu| !thread.has_run.contains(vcpu)) else { return };
+        if thread.has_run.len() >= MOST_OF_A_THREAD {
+            thread.has_run.clear();
+        }
+        thread.has_run.push(vcpu);
+        match self.made.get_mut(&(thread.tgid, vcpu)) {
+            Some(made) if *made > 0 => *made -= 1,
+            _ => self.tear(|| {
+                format!(
+                    "thread {tid} runs vCPU {vcpu}, and the log does not tell that it was made \
+                     (kvm_write_tsc_offset): its VM was there before"
+                )
+            }),
+        }
+    }
+
+    /// From here on it is not known what the entries are.
+    fn tear(&mut self, why: impl FnOnce() -> String) {
+        self.torn.get_or_insert_with(why);
+    }
+
+    fn requested(&mut self, tid: u32, gfn: u64, pfn: u64, level: u8) {
+        let Some(thread) = self.by_tid.get_mut(&tid) else { return };
+        // Of L2 it is a frame of L1, and the entries are told otherwise.
+        if let Some(fault) = thread.fault.as_mut().filter(|fault| fault.gpa >> 12 == gfn) {
+            fault.requested = Some(Requested { gfn, pfn, level });
+            if !self.at_fault.contains(&tid) {
+                self.at_fault.push(tid);
+            }
+        }
+    }
+
+    /// A page is taken for a table. What is no lower than every root may be one: a table of 4 levels
+    /// below a root of 5 is made at a fault, and a root before the guest is entered.
+    fn page(&mut self, tid: u32, time_ns: u64, gfn: u64, role: PageRole) {
+        let Some(thread) = self.by_tid.get_mut(&tid) else { return };
+        let is_at_fault = thread.fault.is_some();
+        let is_root = match role.level() {
+            5 => true,
+            4 => !is_at_fault,
+            _ => false,
+        };
+        // A thread that takes roots without end never enters a guest.
+        if is_root && thread.roots.len() < MOST_OF_A_THREAD {
+            thread.roots.push((time_ns, gfn, role));
+        }
+    }
+
+    fn tell_roots(&mut self, tid: u32, events: &mut Vec<Event>) {
+        let Some(thread) = self.by_tid.get_mut(&tid) else { return };
+        let roots = std::mem::take(&mut thread.roots);
+        let vcpu = thread.vcpu;
+        // Twice the same is no chance.
+        let told = thread.told.filter(|(_, times)| *times > 1);
+        let told = told.map(|(bits, _)| Fact::known(bits, "kvm_cpuid, leaf 0x80000008"));
+        let maxphyaddr = told.or_else(|| self.given.clone());
+        let vm = self.vm_of(tid);
+        for (time_ns, gfn, role) in roots {
+            let (word, text) = match role {
+                PageRole::Word(word) => (Some(word), None),
+                PageRole::Told(told) => (None, Some(told)),
+            };
+            self.note_root(tid, role);
+            let root = Root {
+                vm,
+                pid: tid,
+                vcpu: vcpu.unwrap_or_default(),
+                gfn,
+                role: word,
+                told: text,
+                root_level: None,
+                maxphyaddr: maxphyaddr.clone(),
+            };
+            events.push(Event { time_ns, kind: EventKind::Root(root) });
+        }
+    }
+
+    fn note_root(&mut self, tid: u32, role: PageRole) {
+        let Some(thread) = self.by_tid.get_mut(&tid) else { return };
+        if matches!(role, PageRole::Word(word) if word & GUEST_MODE != 0) {
+            return;
+        }
+        let level = role.level();
+        thread.root_level = Some(level);
+        thread.ad_disabled = match role {
+            PageRole::Word(word) => Some(word & AD_DISABLED != 0),
+            PageRole::Told(_) => None,
+        };
+        self.root_level = match self.root_level {
+            Level::Unknown => Level::All(level),
+            Level::All(all) if all == level => Level::All(level),
+            _ => Level::Mixed,
+        };
+    }
+
+    fn changed(
+        &mut self,
+        record: &Record,
+        (as_id, gfn, level): (u8, u64, u8),
+        (old, new): (u64, u64),
+        events: &mut Vec<Event>,
+    ) {
+        let Record { time_ns, tid, .. } = *record;
+        if is_without_bit(old, level) || is_without_bit(new, level) {
+            self.tear(|| "the entries are of a kernel before 5.13".to_owned());
+        }
+        self.tells_changes = true;
+        if let Some(why) = self.torn.as_ref().filter(|_| !self.torn_is_told) {
+            let not_seen = vec![format!("the history of entries: {why}")];
+            events.push(Event { time_ns, kind: EventKind::Hooks { hooks: Vec::new(), not_seen } });
+            self.torn_is_told = true;
+        }
+        let frames = 1_u64 << (9 * u32::from(level.clamp(1, 6) - 1));
+        for at in &self.at_fault {
+            if *at != tid
+                && let Some(fault) =
+                    self.by_tid.get_mut(at).and_then(|thread| thread.fault.as_mut())
+                && fault.gpa >> 12 & !(frames - 1) == gfn & !(frames - 1)
+            {
+                fault.is_raced = true;
+            }
+        }
+        let Some(thread) = self.by_tid.get(&tid) else { return };
+        // Who runs a vCPU changes the entries of its own VM.
+        let is_own = !thread.has_run.is_empty() && !thread.in_notifier;
+        let kind = EventKind::SpteChange(SpteChange {
+            observed_by: "kvm_tdp_mmu_spte_changed".into(),
+            vm: None,
+            from_start: self.torn.is_none(),
+            in_log: Some(if is_own { InLog::Judged } else { InLog::Followed }),
+            as_id: Some(as_id),
+            gfn,
+            level,
+            old: Some(old),
+            new,
+            place: None,
+        });
+        events.push(Event { time_ns, kind });
+    }
+
+    /// The walk of a fault that was resolved; its entries are looked up where changes are followed.
+    fn walk(&mut self, tid: u32, fault: FaultTold) -> Option<Walk> {
+        fault.requested?;
+        if self.torn.is_some() || !self.tells_changes {
+            return None;
+        }
+        let vm = self.vm_of(tid);
+        let thread = self.by_tid.get(&tid)?;
+        let all = match self.root_level {
+            Level::All(level) => Some(level),
+            Level::Unknown | Level::Mixed => None,
+        };
+        let races = if fault.is_raced { vec![Race::Entries] } else { Vec::new() };
+        Some(Walk {
+            observed_by: IN_A_LOG.to_owned(),
+            vm,
+            pid: tid,
+            vcpu: thread.vcpu?,
+            gpa: fault.gpa,
+            error_code: if self.isa == Some(VMX) {
+                of_vmx(fault.error_code)
+            } else {
+                fault.error_code
+            },
+            result: 1,
+            requested: fault.requested,
+            root_level: Some(thread.root_level.or(all)?),
+            ad_disabled: thread.ad_disabled,
+            races,
+            ..Walk::default()
+        })
+    }
+
+    /// The number of the VM that a thread is of: 0 where processes are not told.
+    fn vm_of(&mut self, tid: u32) -> u32 {
+        let Some(thread) = self.by_tid.get(&tid).filter(|thread| thread.tgid != 0) else {
+            return 0;
+        };
+        let next = u32::try_from(self.vms.len()).unwrap_or(u32::MAX - 1) + 1;
+        if self.vms.len() >= MOST {
+            return self.vms.get(&thread.tgid).copied().unwrap_or(0);
+        }
+        *self.vms.entry(thread.tgid).or_insert(next)
+    }
+}
+
+/// The exit qualification of an EPT violation as `PFERR_WRITE` and `PFERR_FETCH`.
+fn of_vmx(qualification: u64) -> u64 {
+    let bit = |bit: u32| qualification >> bit & 1;
+    bit(1) << 1 | bit(2) << 4
+}
+
+/// Whether an entry leads to a table, and has no bit for present: before 5.13.
+fn is_without_bit(entry: u64, level: u8) -> bool {
+    const RIGHTS: u64 = 7;
+    const PAGE_SIZE: u64 = 1 << 7;
+    level > 1 && entry & RIGHTS == RIGHTS && entry & (PAGE_SIZE | MMU_PRESENT) == 0
+}
+
+fn loss(events: Option<u64>) -> EventKind {
+    match events {
+        Some(records) => EventKind::Loss { hook: "the log".to_owned(), records },
+        None => EventKind::Gap {
+            reason: "events were lost here; the log does not say how many".to_owned(),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests;
