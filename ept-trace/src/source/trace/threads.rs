@@ -29,8 +29,9 @@ pub(super) struct Threads {
     by_tid: HashMap<u32, Thread>,
     /// VMs by their processes, where those are told.
     vms: HashMap<u32, u32>,
-    /// How many vCPUs were made, by process and `vcpu_id`, and were not yet seen to run.
-    made: HashMap<(u32, u32), u32>,
+    /// vCPUs that were made and not yet seen to run: by process and `vcpu_id`, the threads that made
+    /// them.
+    made: HashMap<(u32, u32), Vec<u32>>,
     /// Threads that are at a fault.
     at_fault: Vec<u32>,
     /// What the user says of the guests.
@@ -167,7 +168,12 @@ impl Threads {
                 };
             }
             Tracepoint::WriteTscOffset { vcpu, previous: 0 } if self.made.len() < MOST => {
-                *self.made.entry((tgid, vcpu)).or_default() += 1;
+                // Of one vCPU it may be told twice; and it is another than one before it.
+                thread.has_run.retain(|run| *run != vcpu);
+                let makers = self.made.entry((tgid, vcpu)).or_default();
+                if !makers.contains(&tid) && makers.len() < MOST_OF_A_THREAD {
+                    makers.push(tid);
+                }
             }
             Tracepoint::NestedEnter { .. } => thread.in_l2 = true,
             Tracepoint::NestedExit => thread.in_l2 = false,
@@ -214,14 +220,18 @@ impl Threads {
             thread.has_run.clear();
         }
         thread.has_run.push(vcpu);
-        match self.made.get_mut(&(thread.tgid, vcpu)) {
-            Some(made) if *made > 0 => *made -= 1,
-            _ => self.tear(|| {
+        let makers = self.made.entry((thread.tgid, vcpu)).or_default();
+        // Itself, if it made one.
+        let maker = makers.iter().position(|maker| *maker == tid).or(makers.len().checked_sub(1));
+        if let Some(maker) = maker {
+            makers.swap_remove(maker);
+        } else {
+            self.tear(|| {
                 format!(
                     "thread {tid} runs vCPU {vcpu}, and the log does not tell that it was made \
                      (kvm_write_tsc_offset): its VM was there before"
                 )
-            }),
+            });
         }
     }
 

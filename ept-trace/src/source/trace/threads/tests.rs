@@ -1,1 +1,195 @@
+use super::*;
+use crate::model::ToldRole;
 
+/// Of a direct page, as 6.12 has it.
+const DIRECT: u32 = 0x1780;
+const EMPTY: u64 = 1 << 63;
+const TABLE: u64 = 0x907;
+const PAGE: u64 = 0xb77;
+
+fn told(threads: &mut Threads, tid: u32, events: &[Tracepoint]) -> Vec<EventKind> {
+    let mut all = Vec::new();
+    for event in events {
+        threads.take(&Record { time_ns: 1, tid, tgid: 0, event: *event }, &mut all);
+    }
+    all.into_iter().map(|event| event.kind).collect()
+}
+
+fn get_page(level: u32) -> Tracepoint {
+    let role = PageRole::Word(DIRECT | level);
+    Tracepoint::GetPage { gfn: 0, role, created: Some(true) }
+}
+
+fn changed(level: u8, gfn: u64, old: u64, new: u64) -> Tracepoint {
+    Tracepoint::SpteChanged { as_id: 0, gfn, level, old, new }
+}
+
+const MADE: Tracepoint = Tracepoint::WriteTscOffset { vcpu: 0, previous: 0 };
+const ENTRY: Tracepoint = Tracepoint::Entry { vcpu: Some(0) };
+const EXIT: Tracepoint = Tracepoint::Exit { vcpu: Some(0), isa: Some(1) };
+
+/// A vCPU is made, takes a root of 4 levels, writes to 0x2008, and goes on.
+fn life() -> Vec<Tracepoint> {
+    vec![
+        MADE,
+        MADE,
+        get_page(4),
+        ENTRY,
+        EXIT,
+        Tracepoint::PageFault { vcpu: Some(0), gpa: 0x2008, error_code: 0x782 },
+        Tracepoint::SpteRequested { gfn: 2, pfn: 0xa0da, level: 1 },
+        get_page(3),
+        changed(4, 0, EMPTY, EMPTY | 0x8dc_f000 | TABLE),
+        changed(3, 0, EMPTY, EMPTY | 0x8dc_e000 | TABLE),
+        changed(2, 0, EMPTY, EMPTY | 0x8dc_d000 | TABLE),
+        changed(1, 2, EMPTY, EMPTY | 0xa0d_a000 | PAGE),
+        ENTRY,
+    ]
+}
+
+fn roots(kinds: &[EventKind]) -> Vec<(u32, u32, u8)> {
+    let root = |kind: &EventKind| match kind {
+        EventKind::Root(root) => Some((root.pid, root.vcpu, root.level())),
+        _ => None,
+    };
+    kinds.iter().filter_map(root).collect()
+}
+
+fn walks(kinds: &[EventKind]) -> Vec<&Walk> {
+    let walk = |kind| match kind {
+        &EventKind::Walk(ref walk) => Some(&**walk),
+        _ => None,
+    };
+    kinds.iter().filter_map(walk).collect()
+}
+
+fn changes(kinds: &[EventKind]) -> Vec<(bool, Option<InLog>)> {
+    let change = |kind: &EventKind| match kind {
+        EventKind::SpteChange(change) => Some((change.from_start, change.in_log)),
+        _ => None,
+    };
+    kinds.iter().filter_map(change).collect()
+}
+
+#[test]
+fn a_root_is_of_the_vcpu_that_is_entered_next_and_a_fault_of_its_thread() {
+    let kinds = told(&mut Threads::default(), 7, &life());
+    assert_eq!(roots(&kinds), [(7, 0, 4)]);
+    assert_eq!(changes(&kinds), [(true, Some(InLog::Judged)); 4]);
+    let walks = walks(&kinds);
+    assert_eq!(walks.len(), 1);
+    assert_eq!((walks[0].gpa, walks[0].root_level), (0x2008, Some(4)));
+    assert_eq!(walks[0].error_code, 2, "a write, by the exit qualification");
+    assert_eq!(walks[0].requested, Some(Requested { gfn: 2, pfn: 0xa0da, level: 1 }));
+    assert_eq!(walks[0].races, []);
+}
+
+#[test]
+fn tables_below_a_root_of_5_levels_are_no_roots() {
+    let mut threads = Threads::default();
+    let fault = Tracepoint::PageFault { vcpu: None, gpa: 0, error_code: 0 };
+    let kinds = told(&mut threads, 7, &[MADE, get_page(5), ENTRY, fault, get_page(4), ENTRY]);
+    assert_eq!(roots(&kinds), [(7, 0, 5)]);
+    // What is left at the end is told.
+    assert_eq!(told(&mut threads, 7, &[get_page(5)]), []);
+    let mut events = Vec::new();
+    threads.finish(&mut events);
+    assert_eq!(events.len(), 1);
+}
+
+#[test]
+fn a_vm_that_was_there_before_ends_the_history() {
+    let without: Vec<_> = life().into_iter().filter(|event| *event != MADE).collect();
+    let kinds = told(&mut Threads::default(), 7, &without);
+    assert!(changes(&kinds).iter().all(|(from_start, _)| !from_start));
+    assert_eq!(walks(&kinds).len(), 0);
+    let said = kinds.iter().filter(|kind| matches!(kind, EventKind::Hooks { .. })).count();
+    assert_eq!(said, 1, "why is said, once");
+    // One vCPU was made, and two threads run it.
+    let mut threads = Threads::default();
+    told(&mut threads, 7, &life());
+    told(&mut threads, 8, &[ENTRY]);
+    assert_eq!(
+        changes(&told(&mut threads, 7, &[changed(4, 0, EMPTY, 0)])),
+        [(false, Some(InLog::Judged))]
+    );
+}
+
+#[test]
+fn one_thread_may_run_many_vms_if_each_was_made() {
+    let mut threads = Threads::default();
+    for _ in 0..3 {
+        assert!(changes(&told(&mut threads, 7, &life())).iter().all(|(whole, _)| *whole));
+    }
+    told(&mut threads, 8, &[ENTRY]);
+    assert!(threads.torn.is_some(), "none is left over for another");
+}
+
+#[test]
+fn what_the_host_takes_away_may_be_of_any_vm() {
+    let mut threads = Threads::default();
+    told(&mut threads, 7, &life());
+    let zap = changed(1, 2, EMPTY | 0xa0d_a000 | PAGE, EMPTY);
+    let kinds = told(&mut threads, 7, &[Tracepoint::UnmapHva, zap]);
+    assert_eq!(changes(&kinds), [(true, Some(InLog::Followed))]);
+    assert_eq!(changes(&told(&mut threads, 9, &[zap])), [(true, Some(InLog::Followed))]);
+    assert_eq!(changes(&told(&mut threads, 7, &[EXIT, zap])), [(true, Some(InLog::Judged))]);
+}
+
+#[test]
+fn another_thread_on_the_way_of_a_fault_is_a_race() {
+    for (gfn, level, is_race) in [(2, 1, true), (0, 2, true), (3, 1, false), (512, 2, false)] {
+        let mut threads = Threads::default();
+        let life = life();
+        let mut kinds = told(&mut threads, 7, &life[..11]);
+        kinds.extend(told(&mut threads, 8, &[changed(level, gfn, EMPTY, EMPTY)]));
+        kinds.extend(told(&mut threads, 7, &life[11..]));
+        let races = if is_race { &[Race::Entries][..] } else { &[] };
+        assert_eq!(walks(&kinds)[0].races, races, "gfn {gfn}, level {level}");
+    }
+}
+
+#[test]
+fn what_is_lost_is_told_and_ends_what_was_half_told() {
+    let mut threads = Threads::default();
+    let mut kinds = told(&mut threads, 7, &life()[..11]);
+    kinds.extend(told(&mut threads, 0, &[Tracepoint::Lost { events: Some(12) }]));
+    kinds.extend(told(&mut threads, 7, &life()[11..]));
+    assert!(kinds.contains(&loss(Some(12))));
+    assert_eq!(walks(&kinds).len(), 0);
+    assert_eq!(changes(&kinds).last(), Some(&(false, Some(InLog::Judged))));
+}
+
+#[test]
+fn maxphyaddr_is_the_users_or_what_the_guest_was_told_twice() {
+    let cpuid = Tracepoint::Cpuid { function: 0x80000008, eax: 0x3934 };
+    let maxphyaddr = |given: Option<u8>, events: &[Tracepoint]| {
+        let mut threads = Threads::new(given.map(|bits| Fact::known(bits, "--maxphyaddr")));
+        let kinds = told(&mut threads, 7, &[events, &[MADE, get_page(4), ENTRY]].concat());
+        let root = kinds.iter().find_map(|kind| match kind {
+            EventKind::Root(root) => Some(root.maxphyaddr.clone()),
+            _ => None,
+        });
+        root.unwrap().and_then(|fact| fact.value())
+    };
+    assert_eq!(maxphyaddr(None, &[]), None);
+    assert_eq!(maxphyaddr(Some(48), &[]), Some(48));
+    assert_eq!(maxphyaddr(Some(48), &[cpuid]), Some(48), "once may be a damaged byte");
+    assert_eq!(maxphyaddr(Some(48), &[cpuid, cpuid]), Some(52));
+}
+
+#[test]
+fn entries_of_an_older_kernel_are_not_followed() {
+    let mut threads = Threads::default();
+    told(&mut threads, 7, &life());
+    let old = told(&mut threads, 7, &[changed(3, 0, 0, 0x4000 | 0x107)]);
+    assert_eq!(changes(&old), [(false, Some(InLog::Judged))]);
+}
+
+#[test]
+fn where_only_the_text_is_told_it_will_do() {
+    let role = PageRole::Told(ToldRole { level: 5, direct: true });
+    let page = Tracepoint::GetPage { gfn: 0, role, created: None };
+    let kinds = told(&mut Threads::default(), 7, &[MADE, page, ENTRY]);
+    assert_eq!(roots(&kinds), [(7, 0, 5)]);
+}
