@@ -3,7 +3,7 @@
 mod summary;
 
 use crate::model::{Event, EventKind, Evidence, Judgement, KernelFacts, Mode, Verdict};
-use crate::oracle::{End, History, Known, replay};
+use crate::oracle::{End, Known, replay};
 use crate::rules::RULES;
 
 pub use summary::{HookCounts, Summary};
@@ -117,9 +117,9 @@ impl Analysis {
         }
     }
 
-    /// The entries as their changes left them.
-    pub fn history(&self) -> &History {
-        self.known.history()
+    /// What is known at this point of the stream.
+    pub fn known(&self) -> &Known {
+        &self.known
     }
 
     /// Takes in an observation that is not to be judged.

@@ -7,6 +7,7 @@ use std::io::{self, BufWriter};
 use super::output::OutputArgs;
 use crate::analysis::{Analysis, Judged, Summary};
 use crate::model::{Event, EventKind, Evidence, KernelFacts, Verdict};
+use crate::oracle::Known;
 use crate::sink::{Observations, Sink};
 
 /// Judges events, shows them and keeps them.
@@ -56,6 +57,11 @@ impl Judge {
     /// What comes next is of a file that speaks against its own mismatches.
     pub(super) fn beware(&mut self, caveat: Option<&Evidence>) {
         self.analysis.beware(caveat);
+    }
+
+    /// What is known at this point.
+    pub(super) fn known(&self) -> &Known {
+        self.analysis.known()
     }
 
     /// Whether whoever read the output has gone.

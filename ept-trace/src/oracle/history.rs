@@ -9,11 +9,13 @@
 //! may be told in the other order. So what does not fit is a [`Doubt`] at first. What is told within
 //! [`GRACE_NS`] may clear it; what is left then cannot be, and is a [`Finding`].
 
+mod image;
 mod place;
 mod shape;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
+pub use self::image::{Image, ROOT};
 use self::place::{Key, Place};
 pub use self::shape::LevelShape;
 use super::spte::Mapping;

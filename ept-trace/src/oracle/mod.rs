@@ -14,7 +14,7 @@ pub use frames::Frames;
 pub use hardware_setup::{
     EPT_CONDITIONS, EptCondition, ept_huge_page_level, expected_levels, may_enable_ept,
 };
-pub use history::{Fault, Finding, History, LevelShape};
+pub use history::{Fault, Finding, History, Image, LevelShape, ROOT};
 pub use known::{IN_A_LOG, Known};
 pub use spte::{Absent, MmioEntries};
 pub use translation::{End, Translated, translate};

@@ -8,7 +8,9 @@ use anyhow::{Context as _, Result};
 use clap::ValueEnum;
 
 use super::facts::Given;
+use crate::cli::explain::parse_hex;
 use crate::cli::output::Colour;
+use crate::cli::walk::Replay;
 use crate::model::Fact;
 use crate::sink::{Json, Observations, Sink, Text};
 
@@ -30,6 +32,8 @@ pub(in crate::cli) struct Args {
     /// What `ept-trace doctor -j` says on the machine
     #[arg(long, value_name = "FILE")]
     kernel_facts: Option<PathBuf>,
+    #[command(flatten)]
+    pub replay: Replay,
     /// Format of the output
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
@@ -58,11 +62,6 @@ enum Format {
     Observations,
 }
 
-fn parse_hex(text: &str) -> Result<u64, String> {
-    let digits = text.strip_prefix("0x").unwrap_or(text);
-    u64::from_str_radix(digits, 16).map_err(|err| err.to_string())
-}
-
 impl Args {
     /// What the user says of the machine.
     pub(super) fn facts(&self) -> Result<Option<Given>> {
@@ -77,6 +76,11 @@ impl Args {
     /// What the user says of the guests.
     pub(super) fn maxphyaddr(&self) -> Option<Fact<u8>> {
         self.maxphyaddr.map(|bits| Fact::known(bits, "--maxphyaddr"))
+    }
+
+    /// Whether to print JSON lines.
+    pub(super) fn is_json(&self) -> bool {
+        self.json || self.format == Format::Json
     }
 
     /// Where it goes.

@@ -4,7 +4,7 @@ mod args;
 mod facts;
 mod incident;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 pub(super) use self::args::Args;
 use self::incident::Incident;
@@ -21,19 +21,32 @@ pub(super) struct BadInput(pub(super) String);
 /// Judges the files: those of one incident together, in the order of time.
 pub(super) fn run(args: &Args) -> Result<Exit> {
     let facts = args.facts()?;
-    let mut judge = Judge::with(args.sink()?);
+    let is_replay = args.replay.is_asked();
+    let mut judge = if is_replay { Judge::default() } else { Judge::with(args.sink()?) };
     let mut is_bad = false;
     let (incidents, refused) = incident::sort(&args.files, args.maxphyaddr().as_ref());
     for why in refused {
         is_bad = true;
         eprintln!("ept-trace: {why}");
     }
+    if is_replay && incidents.len() > 1 {
+        bail!("the files are of several machines: give those of one");
+    }
     for incident in incidents {
         judge.next_machine();
         if let Some(facts) = &facts {
             facts.tell(&mut judge)?;
         }
-        is_bad |= !analyze(incident, &mut judge)?;
+        is_bad |= !analyze(incident, args.replay.until(), &mut judge)?;
+    }
+    if is_replay {
+        let known = judge.known();
+        let whole: Vec<_> = known.history().whole_vms().collect();
+        let vm = args.replay.choose(&whole)?;
+        let Some(image) = known.history().image(vm) else {
+            bail!("the history of VM {vm} is not known from its begin on");
+        };
+        return args.replay.show(image, known.facts(), args.is_json());
     }
     judge.finish()?;
     Ok(match Exit::of(judge.summary()) {
@@ -43,8 +56,8 @@ pub(super) fn run(args: &Args) -> Result<Exit> {
     })
 }
 
-/// Judges one incident; whether all of its files could be read.
-fn analyze(incident: Incident, judge: &mut Judge) -> Result<bool> {
+/// Judges one incident up to a time, in nanoseconds; whether all of its files could be read.
+fn analyze(incident: Incident, until: u64, judge: &mut Judge) -> Result<bool> {
     let Incident { names, sources, caveats } = incident;
     for name in &names {
         judge.source(name)?;
@@ -55,6 +68,7 @@ fn analyze(incident: Incident, judge: &mut Judge) -> Result<bool> {
     let mut last = None;
     for next in Merge::new(sources) {
         match next {
+            Next::Event(_, event) if event.time_ns > until => break,
             Next::Event(file, event) => {
                 has_told[file] = true;
                 if last.replace(file) != Some(file) {

@@ -79,13 +79,24 @@ struct From {
 
 /// What an access does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum AccessKind {
+pub(super) enum AccessKind {
     #[value(alias = "read")]
     R,
     #[value(alias = "write")]
     W,
     #[value(aliases = ["fetch", "execute"])]
     X,
+}
+
+impl AccessKind {
+    /// The access.
+    pub(super) fn access(self) -> Access {
+        match self {
+            Self::R => Access::READ,
+            Self::W => Access::WRITE,
+            Self::X => Access::FETCH,
+        }
+    }
 }
 
 /// Where the entries come from.
@@ -100,7 +111,7 @@ pub(super) enum Source<'a> {
 }
 
 /// Every feature that a walk may depend on.
-const EVERYTHING: u64 = EptCapability::EXECUTE_ONLY
+pub(super) const EVERYTHING: u64 = EptCapability::EXECUTE_ONLY
     | EptCapability::WALK_4
     | EptCapability::WALK_5
     | EptCapability::UNCACHEABLE
@@ -111,7 +122,7 @@ const EVERYTHING: u64 = EptCapability::EXECUTE_ONLY
     | EptCapability::ADVANCED_EXIT_INFORMATION
     | EptCapability::SHADOW_STACK;
 /// The widest that MAXPHYADDR can be.
-const WIDEST: u8 = 52;
+pub(super) const WIDEST: u8 = 52;
 
 impl Args {
     /// The vectors to run.
@@ -155,11 +166,7 @@ impl Args {
 
     /// The access.
     pub(super) fn access(&self) -> Access {
-        match self.access {
-            AccessKind::R => Access::READ,
-            AccessKind::W => Access::WRITE,
-            AccessKind::X => Access::FETCH,
-        }
+        self.access.access()
     }
 
     /// Whether to print JSON.

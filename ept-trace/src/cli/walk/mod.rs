@@ -5,6 +5,7 @@ mod args;
 mod dump;
 mod json;
 mod ranges;
+mod replay;
 mod root;
 mod text;
 mod vectors;
@@ -17,18 +18,22 @@ use anyhow::Result;
 
 pub(super) use self::args::Args;
 use self::args::Source;
+pub(super) use self::replay::Replay;
 use self::root::Root;
 use super::Exit;
 use super::analyze::BadInput;
 use super::output::print;
-use crate::ept::{Outcome, PhysRead};
+use crate::ept::{Outcome, PhysRead, Walk};
 use crate::memory::{Entries, Memory, MemoryError};
 use crate::model::{Gpa, Hpa};
+use crate::oracle::Image;
 
 /// Where the entries are read from.
 enum Tables {
     Memory(Box<Memory>),
     Entries(Entries),
+    /// Put together from the changes of entries.
+    Replayed(Box<Image>),
 }
 
 impl PhysRead for Tables {
@@ -36,6 +41,7 @@ impl PhysRead for Tables {
         match self {
             Self::Memory(memory) => memory.read_u64(at),
             Self::Entries(entries) => entries.read_u64(at),
+            Self::Replayed(image) => image.read_u64(at),
         }
     }
 }
@@ -71,6 +77,11 @@ impl Tables {
         match self {
             Self::Memory(memory) => memory.why_missing(),
             Self::Entries(_) => Some("--entries does not give it".to_owned()),
+            Self::Replayed(image) if image.ambiguous > 0 => Some(format!(
+                "{} entries are in tables of several roots, and which is in which is not told",
+                image.ambiguous
+            )),
+            Self::Replayed(_) => Some("no change tells of it".to_owned()),
         }
     }
 
@@ -81,7 +92,7 @@ impl Tables {
             Self::Memory(memory) => {
                 memory.take_trouble().map_or(Ok(()), |err| Err(bad(&err).into()))
             }
-            Self::Entries(_) => Ok(()),
+            Self::Entries(_) | Self::Replayed(_) => Ok(()),
         }
     }
 }
@@ -135,8 +146,12 @@ pub(super) fn run(args: &Args) -> Result<Exit> {
         text::walk(&root, gpa, &access, &walk, why_missing.as_deref())
     })?;
     tables.check()?;
-    Ok(match walk.outcome {
+    Ok(exit_of(&walk))
+}
+
+fn exit_of(walk: &Walk) -> Exit {
+    match walk.outcome {
         Outcome::NotInDump { .. } => Exit::Incomplete,
         _ => Exit::Clean,
-    })
+    }
 }

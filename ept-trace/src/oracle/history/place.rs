@@ -6,7 +6,7 @@ use super::{Fault, Tables};
 use crate::oracle::spte::Mapping;
 
 /// Roots have this level or the next one. Of what is in a root, no table tells.
-const LOWEST_ROOT: u8 = 4;
+pub(super) const LOWEST_ROOT: u8 = 4;
 
 /// The bits of a frame's number.
 const FRAME: u64 = (1 << 52) - 1;
@@ -30,7 +30,7 @@ pub(super) struct Place {
     /// There was a table here.
     had_table: bool,
     /// A table here has entries that nobody told.
-    is_unknown: bool,
+    pub(super) is_unknown: bool,
 }
 
 /// What is known of the tables that a place is in.
@@ -62,10 +62,19 @@ impl Key {
         self.packed & FRAME
     }
 
+    /// Index of the entry in its table.
+    pub(super) fn index(self) -> u64 {
+        (self.gfn() / frames(self.level())) & 0x1ff
+    }
+
     /// The place of the entry that links the table that this one is in.
+    pub(super) fn above(self) -> Option<Self> {
+        (self.level() < 5).then(|| Self::new(self.as_id(), self.level() + 1, self.gfn()))
+    }
+
+    /// The same, unless the table may be a root.
     fn parent(self) -> Option<Self> {
-        let level = self.level();
-        (level < LOWEST_ROOT).then(|| Self::new(self.as_id(), level + 1, self.gfn()))
+        self.above().filter(|_| self.level() < LOWEST_ROOT)
     }
 }
 

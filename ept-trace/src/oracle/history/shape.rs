@@ -61,23 +61,4 @@ impl History {
         }
         Ok(entries)
     }
-
-    /// Every entry that the changes of a log have left, with its level and the first frame that it is
-    /// for, from the highest level down and by frames.
-    pub fn entries_in_log(&self) -> Vec<(u8, u64, u64)> {
-        let Some(tables) = self.vms.get(&LOG) else { return Vec::new() };
-        let places = tables.places.iter().filter(|(key, _)| key.as_id() == 0);
-        let mut entries: Vec<_> = places
-            .flat_map(|(key, place)| {
-                place.entries.iter().map(|entry| (key.level(), key.gfn(), *entry))
-            })
-            .collect();
-        entries.sort_unstable_by_key(|(level, gfn, entry)| (u8::MAX - level, *gfn, *entry));
-        entries
-    }
-
-    /// The history of a log is whole so far.
-    pub fn has_log(&self) -> bool {
-        self.vms.get(&LOG).is_some_and(|tables| tables.is_whole)
-    }
 }

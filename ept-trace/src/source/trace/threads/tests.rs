@@ -56,11 +56,13 @@ fn roots(kinds: &[EventKind]) -> Vec<(u32, u32, u8)> {
 }
 
 fn walks(kinds: &[EventKind]) -> Vec<&Walk> {
-    let walk = |kind| match kind {
-        &EventKind::Walk(ref walk) => Some(&**walk),
-        _ => None,
-    };
-    kinds.iter().filter_map(walk).collect()
+    kinds
+        .iter()
+        .filter_map(|kind| match kind {
+            EventKind::Walk(walk) => Some(&**walk),
+            _ => None,
+        })
+        .collect()
 }
 
 fn changes(kinds: &[EventKind]) -> Vec<(bool, Option<InLog>)> {
