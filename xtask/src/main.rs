@@ -9,6 +9,7 @@ mod cache;
 mod command;
 mod demo;
 mod document;
+mod fuzz;
 mod judged;
 mod kernels;
 mod lab;
@@ -46,6 +47,8 @@ enum Verb {
     Walks(walks::Args),
     /// Check every cell of the lab, and renew the corpus and the table in docs/kernels.md
     Kernels(kernels::Args),
+    /// Let the parsers of files loose on what a fuzzer makes of good ones
+    Fuzz(fuzz::Args),
     /// Measure how long it takes to attach, and what the verifier makes of the programs
     Bench,
 }
@@ -58,6 +61,7 @@ fn main() -> ExitCode {
         Verb::Test(args) => test::main(&args),
         Verb::Walks(args) => walks::main(&args),
         Verb::Kernels(args) => kernels::main(&args),
+        Verb::Fuzz(args) => fuzz::main(&args),
         Verb::Bench => bench::main(),
     };
     result.unwrap_or_else(|error| {
