@@ -3,7 +3,7 @@
 mod summary;
 
 use crate::model::{Event, EventKind, Evidence, Judgement, KernelFacts, Mode, Verdict};
-use crate::oracle::{End, Known, replay};
+use crate::oracle::{End, IN_A_LOG, Known, replay};
 use crate::rules::RULES;
 
 pub use summary::{HookCounts, Summary};
@@ -22,6 +22,8 @@ pub struct Judged {
     pub mode: Option<Mode>,
     /// For a decision: the root level that it should have.
     pub expected_level: Option<u8>,
+    /// Why no rule was asked.
+    pub not_judged: Option<String>,
     /// For a walk: where the hardware gets by it, or why that cannot be told.
     pub walk_end: Option<Result<End, String>>,
 }
@@ -57,10 +59,14 @@ pub struct Analysis {
 impl Analysis {
     /// Judges the next observation.
     pub fn judge(&mut self, mut event: Event) -> Judged {
-        let is_complete = self.known.complete(&mut event.kind);
+        let looked_up = match &mut event.kind {
+            EventKind::Walk(walk) if walk.observed_by == IN_A_LOG => self.known.complete(walk),
+            _ => Ok(()),
+        };
         self.known.learn(&event.kind);
         self.known.follow(&event);
-        let judgements = if is_complete && !self.is_plainly_right(&event) {
+        let not_judged = looked_up.err().or_else(|| self.why_not_judged(&event));
+        let judgements = if not_judged.is_none() && !self.is_plainly_right(&event) {
             self.ask_rules(&event)
         } else {
             Vec::new()
@@ -69,6 +75,7 @@ impl Analysis {
             judgements,
             mode: None,
             expected_level: None,
+            not_judged,
             walk_end: self
                 .known
                 .translated()
@@ -95,6 +102,13 @@ impl Analysis {
             wrong.for_each(|found| found.evidence.push(caveat.clone()));
         }
         judgements
+    }
+
+    /// Of a log it may be known why none of its walks can be judged, which is not said of each.
+    fn why_not_judged(&self, event: &Event) -> Option<String> {
+        let EventKind::Walk(walk) = &event.kind else { return None };
+        let translated = self.known.translated()?;
+        translated.as_ref().err().filter(|_| walk.observed_by == IN_A_LOG).cloned()
     }
 
     /// Whether no rule has anything to say of a change that a log tells. There are millions of

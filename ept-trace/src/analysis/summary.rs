@@ -1,9 +1,14 @@
 //! The counts of a run, and what they say of it as a whole.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::Judged;
 use crate::model::{EventKind, Verdict};
+
+/// As many reasons are told apart.
+const MOST_REASONS: usize = 16;
 
 /// What became of a hook's calls: `fired = delivered + filtered + dropped + missed`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,6 +55,9 @@ pub struct Summary {
     pub undetermined: u64,
     /// Observations that are legal and will hurt someone.
     pub advisories: u64,
+    /// Walks that no rule was asked about, by the reason.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub not_judged: BTreeMap<String, u64>,
     /// Records lost.
     pub lost: u64,
     /// Times in which nothing could be observed.
@@ -67,6 +75,15 @@ impl Summary {
             EventKind::Loss { records, .. } => self.lost = self.lost.saturating_add(*records),
             EventKind::Gap { .. } => self.gaps += 1,
             _ => {}
+        }
+        if let Some(why) = &judged.not_judged {
+            // A file may have its own words for a reason, and ever new ones.
+            let is_kept = self.not_judged.len() < MOST_REASONS || self.not_judged.contains_key(why);
+            let why = if is_kept { why } else { "other reasons" };
+            match self.not_judged.get_mut(why) {
+                Some(count) => *count += 1,
+                None => drop(self.not_judged.insert(why.to_owned(), 1)),
+            }
         }
         match judged.verdict() {
             Verdict::Ok => {}

@@ -3,7 +3,7 @@
 use ept_trace_common::decision::max_ept_level;
 
 use crate::model::{
-    Behaviour, ConfigureMmu, Decision, Event, EventKind, Fact, Inputs, KernelFacts, Vendor,
+    Behaviour, ConfigureMmu, Decision, Event, EventKind, Fact, Inputs, KernelFacts, Vendor, Walk,
 };
 use crate::oracle::spte::Mapping;
 use crate::oracle::{Frames, History, ReplayInputs, Translated, Vcpus, translate};
@@ -27,21 +27,21 @@ pub struct Known {
 
 impl Known {
     /// A log tells the changes of entries, and not the entries that a fault's address is translated
-    /// by: those are looked up. Whether all that there is to judge is known.
-    pub fn complete(&self, event: &mut EventKind) -> bool {
-        let EventKind::Walk(walk) = event else { return true };
-        if walk.root_hpa.is_some() || !walk.entries.is_empty() || walk.observed_by != IN_A_LOG {
-            return true;
-        }
-        let Some(root_level) = walk.root_level else { return false };
-        match self.history.way_in_log(walk.gpa >> 12, root_level) {
-            Ok(entries) => walk.entries = entries,
-            Err(_) => return false,
-        }
+    /// by: those are looked up.
+    ///
+    /// # Errors
+    ///
+    /// Why they are not known.
+    pub fn complete(&self, walk: &mut Walk) -> Result<(), String> {
+        let root_level = walk.root_level.ok_or("the level of the root is not told")?;
+        walk.entries = self.history.way_in_log(walk.gpa >> 12, root_level)?;
         // What ends at a table goes on where nothing was told.
         let level = root_level.saturating_sub(walk.entries.len().try_into().unwrap_or(u8::MAX)) + 1;
         let last = walk.entries.last().and_then(|last| Mapping::of(*last, level));
-        last.is_some_and(|last| !last.is_table)
+        match last {
+            Some(Mapping { is_table: false, .. }) => Ok(()),
+            _ => Err("not every entry is told that the address is translated by".to_owned()),
+        }
     }
 
     /// Takes in an observation, before it is judged: what it tells of the machine.

@@ -245,6 +245,9 @@ impl<W: Write> Sink for Text<W> {
             summary.lost,
             summary.gaps,
         )?;
+        for (why, count) in &summary.not_judged {
+            writeln!(self.out, "not judged   {count} walks: {}", plain(why))?;
+        }
         if !summary.hooks.is_empty() && !self.quiet {
             writeln!(
                 self.out,

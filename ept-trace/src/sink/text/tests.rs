@@ -8,7 +8,7 @@ use crate::oracle::{Absent, End};
 
 fn judged(micros: u64, kind: EventKind, judgements: Vec<Judgement>) -> Judged {
     let event = Event { time_ns: 1_000_000_000 + micros * 1000, kind };
-    Judged { event, judgements, mode: None, expected_level: None, walk_end: None }
+    Judged { event, judgements, mode: None, expected_level: None, not_judged: None, walk_end: None }
 }
 
 fn says(rule: &'static str, verdict: Verdict, message: &str) -> Judgement {
