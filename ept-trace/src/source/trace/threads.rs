@@ -15,6 +15,8 @@ use crate::oracle::IN_A_LOG;
 const MOST: usize = 1 << 14;
 /// The vCPUs that one thread is known to run; a thread that runs more is taken for new each time.
 const MOST_OF_A_THREAD: usize = 64;
+/// Threads at a fault that others are looked at for.
+const MOST_AT_FAULT: usize = 256;
 /// `isa` of `kvm_exit` for VMX.
 const VMX: u8 = 1;
 /// Of `kvm_mmu_page_role`.
@@ -26,14 +28,17 @@ const MMU_PRESENT: u64 = 1 << 11;
 /// The threads of a log.
 #[derive(Debug, Default)]
 pub(super) struct Threads {
-    by_tid: HashMap<u32, Thread>,
+    all: Vec<Thread>,
+    /// Where in `all` a thread is, by its id; and the last one that was looked for.
+    places: HashMap<u32, usize>,
+    last: Option<usize>,
     /// VMs by their processes, where those are told.
     vms: HashMap<u32, u32>,
     /// vCPUs that were made and not yet seen to run: by process and `vcpu_id`, the threads that made
     /// them.
     made: HashMap<(u32, u32), Vec<u32>>,
-    /// Threads that are at a fault.
-    at_fault: Vec<u32>,
+    /// Where the threads are that are at a fault.
+    at_fault: Vec<usize>,
     /// What the user says of the guests.
     given: Option<Fact<u8>>,
     /// Why the changes of entries do not tell everything, if they do not.
@@ -46,6 +51,7 @@ pub(super) struct Threads {
     root_level: Level,
     /// Of the last `kvm_exit`.
     isa: Option<u8>,
+    losses: u64,
     now: u64,
 }
 
@@ -60,7 +66,10 @@ enum Level {
 
 #[derive(Debug, Default)]
 struct Thread {
+    tid: u32,
     tgid: u32,
+    /// How often something was lost before it was seen last.
+    losses: u64,
     /// The vCPU that it runs, and those that it has run.
     vcpu: Option<u32>,
     has_run: Vec<u32>,
@@ -101,11 +110,7 @@ impl Threads {
         self.tear(|| "something of the log is lost".to_owned());
         self.made.clear();
         self.at_fault.clear();
-        for thread in self.by_tid.values_mut() {
-            thread.fault = None;
-            thread.roots.clear();
-            thread.in_notifier = false;
-        }
+        self.losses += 1;
     }
 
     /// Takes a record in, and adds what it tells.
@@ -117,34 +122,41 @@ impl Threads {
             events.push(Event { time_ns, kind: loss(lost) });
             return;
         }
-        if self.by_tid.len() >= MOST && !self.by_tid.contains_key(&tid) {
-            self.by_tid.clear();
+        if self.all.len() >= MOST && !self.places.contains_key(&tid) {
+            self.all.clear();
+            self.places.clear();
+            self.last = None;
             self.lost();
             let reason = format!("more than {MOST} threads: those before are forgotten");
             events.push(Event { time_ns, kind: EventKind::Gap { reason } });
         }
-        let thread = self.by_tid.entry(tid).or_default();
+        let at = self.place_of(tid);
+        let thread = &mut self.all[at];
         thread.tgid = tgid;
         match event {
             Tracepoint::Entry { vcpu } => {
                 thread.in_notifier = false;
-                self.enters(tid, vcpu, time_ns, events);
+                self.runs(at, vcpu);
+                self.tell_roots(at, events);
+                let walk = self.resolved(at);
+                let told = |walk| Event { time_ns, kind: EventKind::Walk(Box::new(walk)) };
+                events.extend(walk.map(told));
             }
             Tracepoint::Exit { vcpu, isa } => {
                 thread.in_notifier = false;
                 self.isa = isa.or(self.isa);
-                self.runs(tid, vcpu);
+                self.runs(at, vcpu);
             }
             Tracepoint::PageFault { vcpu, gpa, error_code } => {
                 thread.in_notifier = false;
                 let fault = FaultTold { gpa, error_code, requested: None, is_raced: false };
                 thread.fault = (!thread.in_l2).then_some(fault);
-                self.runs(tid, vcpu);
+                self.runs(at, vcpu);
             }
-            Tracepoint::SpteRequested { gfn, pfn, level } => self.requested(tid, gfn, pfn, level),
-            Tracepoint::GetPage { gfn, role, .. } => self.page(tid, time_ns, gfn, role),
+            Tracepoint::SpteRequested { gfn, pfn, level } => self.requested(at, gfn, pfn, level),
+            Tracepoint::GetPage { gfn, role, .. } => thread.page(time_ns, gfn, role),
             Tracepoint::SpteChanged { as_id, gfn, level, old, new } => {
-                self.changed(record, (as_id, gfn, level), (old, new), events);
+                self.changed(at, time_ns, (as_id, gfn, level), (old, new), events);
             }
             // The TDP MMU tells both, and the other one in full.
             Tracepoint::SetSpte { .. } if self.tells_changes => {}
@@ -160,13 +172,7 @@ impl Threads {
                 events.push(Event { time_ns, kind });
             }
             Tracepoint::UnmapHva => thread.in_notifier = true,
-            Tracepoint::Cpuid { function: 0x80000008, eax } if !thread.in_l2 => {
-                let bits = (eax & 0xff) as u8;
-                thread.told = match thread.told {
-                    Some((told, times)) if told == bits => Some((bits, times + 1)),
-                    _ => Some((bits, 1)),
-                };
-            }
+            Tracepoint::Cpuid { function: 0x80000008, eax } if !thread.in_l2 => thread.cpuid(eax),
             Tracepoint::WriteTscOffset { vcpu, previous: 0 } if self.made.len() < MOST => {
                 // Of one vCPU it may be told twice; and it is another than one before it.
                 thread.has_run.retain(|run| *run != vcpu);
@@ -188,42 +194,50 @@ impl Threads {
 
     /// The end: what waits for more is told as it is.
     pub(super) fn finish(&mut self, events: &mut Vec<Event>) {
-        let mut waiting: Vec<_> =
-            self.by_tid.iter().filter(|(_, thread)| !thread.roots.is_empty()).collect();
-        waiting.sort_unstable_by_key(|(tid, _)| **tid);
-        let tids: Vec<_> = waiting.into_iter().map(|(tid, _)| *tid).collect();
-        for tid in tids {
-            self.tell_roots(tid, events);
+        for at in 0..self.all.len() {
+            self.tell_roots(at, events);
         }
     }
 
-    /// A thread enters the guest: what it did for it before is told.
-    fn enters(&mut self, tid: u32, vcpu: Option<u32>, time_ns: u64, events: &mut Vec<Event>) {
-        self.runs(tid, vcpu);
-        self.tell_roots(tid, events);
-        let Some(fault) = self.by_tid.get_mut(&tid).and_then(|thread| thread.fault.take()) else {
-            return;
+    /// Where a thread is, which may be a new one.
+    fn place_of(&mut self, tid: u32) -> usize {
+        let at = match self.last.filter(|last| self.all[*last].tid == tid) {
+            Some(last) => last,
+            None => *self.places.entry(tid).or_insert_with(|| {
+                self.all.push(Thread { tid, losses: self.losses, ..Thread::default() });
+                self.all.len() - 1
+            }),
         };
-        self.at_fault.retain(|at| *at != tid);
-        events.extend(
-            self.walk(tid, fault)
-                .map(|walk| Event { time_ns, kind: EventKind::Walk(Box::new(walk)) }),
-        );
+        self.last = Some(at);
+        let thread = &mut self.all[at];
+        if thread.losses != self.losses {
+            thread.losses = self.losses;
+            thread.fault = None;
+            thread.roots.clear();
+            thread.in_notifier = false;
+        }
+        at
     }
 
     /// A thread runs a vCPU.
-    fn runs(&mut self, tid: u32, vcpu: Option<u32>) {
-        let Some(thread) = self.by_tid.get_mut(&tid) else { return };
-        thread.vcpu = vcpu.or(thread.vcpu);
-        let Some(vcpu) = vcpu.filter(|vcpu| !thread.has_run.contains(vcpu)) else { return };
+    fn runs(&mut self, at: usize, vcpu: Option<u32>) {
+        let thread = &mut self.all[at];
+        let Some(vcpu) = vcpu else { return };
+        thread.vcpu = Some(vcpu);
+        if thread.has_run.contains(&vcpu) {
+            return;
+        }
         if thread.has_run.len() >= MOST_OF_A_THREAD {
             thread.has_run.clear();
         }
         thread.has_run.push(vcpu);
-        let makers = self.made.entry((thread.tgid, vcpu)).or_default();
+        let tid = thread.tid;
+        let mut makers = self.made.get_mut(&(thread.tgid, vcpu));
         // Itself, if it made one.
-        let maker = makers.iter().position(|maker| *maker == tid).or(makers.len().checked_sub(1));
-        if let Some(maker) = maker {
+        let maker = makers.as_ref().and_then(|makers| {
+            makers.iter().position(|maker| *maker == tid).or(makers.len().checked_sub(1))
+        });
+        if let (Some(makers), Some(maker)) = (&mut makers, maker) {
             makers.swap_remove(maker);
         } else {
             self.tear(|| {
@@ -240,52 +254,45 @@ impl Threads {
         self.torn.get_or_insert_with(why);
     }
 
-    fn requested(&mut self, tid: u32, gfn: u64, pfn: u64, level: u8) {
-        let Some(thread) = self.by_tid.get_mut(&tid) else { return };
+    fn requested(&mut self, at: usize, gfn: u64, pfn: u64, level: u8) {
         // Of L2 it is a frame of L1, and the entries are told otherwise.
-        if let Some(fault) = thread.fault.as_mut().filter(|fault| fault.gpa >> 12 == gfn) {
-            fault.requested = Some(Requested { gfn, pfn, level });
-            if !self.at_fault.contains(&tid) {
-                self.at_fault.push(tid);
-            }
+        let fault = self.all[at].fault.as_mut().filter(|fault| fault.gpa >> 12 == gfn);
+        let Some(fault) = fault else { return };
+        fault.requested = Some(Requested { gfn, pfn, level });
+        if self.at_fault.contains(&at) {
+            return;
+        }
+        if self.at_fault.len() < MOST_AT_FAULT {
+            self.at_fault.push(at);
+        } else {
+            // What others do to it will not be seen.
+            fault.is_raced = true;
         }
     }
 
-    /// A page is taken for a table. What is no lower than every root may be one: a table of 4 levels
-    /// below a root of 5 is made at a fault, and a root before the guest is entered.
-    fn page(&mut self, tid: u32, time_ns: u64, gfn: u64, role: PageRole) {
-        let Some(thread) = self.by_tid.get_mut(&tid) else { return };
-        let is_at_fault = thread.fault.is_some();
-        let is_root = match role.level() {
-            5 => true,
-            4 => !is_at_fault,
-            _ => false,
-        };
-        // A thread that takes roots without end never enters a guest.
-        if is_root && thread.roots.len() < MOST_OF_A_THREAD {
-            thread.roots.push((time_ns, gfn, role));
+    /// The roots that a thread has taken, for the vCPU that it runs.
+    fn tell_roots(&mut self, at: usize, events: &mut Vec<Event>) {
+        if self.all[at].roots.is_empty() {
+            return;
         }
-    }
-
-    fn tell_roots(&mut self, tid: u32, events: &mut Vec<Event>) {
-        let Some(thread) = self.by_tid.get_mut(&tid) else { return };
+        let vm = self.vm_of(at);
+        let thread = &mut self.all[at];
         let roots = std::mem::take(&mut thread.roots);
-        let vcpu = thread.vcpu;
+        let (pid, vcpu) = (thread.tid, thread.vcpu.unwrap_or_default());
         // Twice the same is no chance.
         let told = thread.told.filter(|(_, times)| *times > 1);
         let told = told.map(|(bits, _)| Fact::known(bits, "kvm_cpuid, leaf 0x80000008"));
         let maxphyaddr = told.or_else(|| self.given.clone());
-        let vm = self.vm_of(tid);
         for (time_ns, gfn, role) in roots {
             let (word, text) = match role {
                 PageRole::Word(word) => (Some(word), None),
                 PageRole::Told(told) => (None, Some(told)),
             };
-            self.note_root(tid, role);
+            self.note_root(at, role);
             let root = Root {
                 vm,
-                pid: tid,
-                vcpu: vcpu.unwrap_or_default(),
+                pid,
+                vcpu,
                 gfn,
                 role: word,
                 told: text,
@@ -296,8 +303,8 @@ impl Threads {
         }
     }
 
-    fn note_root(&mut self, tid: u32, role: PageRole) {
-        let Some(thread) = self.by_tid.get_mut(&tid) else { return };
+    fn note_root(&mut self, at: usize, role: PageRole) {
+        let thread = &mut self.all[at];
         if matches!(role, PageRole::Word(word) if word & GUEST_MODE != 0) {
             return;
         }
@@ -316,12 +323,12 @@ impl Threads {
 
     fn changed(
         &mut self,
-        record: &Record,
+        at: usize,
+        time_ns: u64,
         (as_id, gfn, level): (u8, u64, u8),
         (old, new): (u64, u64),
         events: &mut Vec<Event>,
     ) {
-        let Record { time_ns, tid, .. } = *record;
         if is_without_bit(old, level) || is_without_bit(new, level) {
             self.tear(|| "the entries are of a kernel before 5.13".to_owned());
         }
@@ -332,16 +339,14 @@ impl Threads {
             self.torn_is_told = true;
         }
         let frames = 1_u64 << (9 * u32::from(level.clamp(1, 6) - 1));
-        for at in &self.at_fault {
-            if *at != tid
-                && let Some(fault) =
-                    self.by_tid.get_mut(at).and_then(|thread| thread.fault.as_mut())
+        for other in self.at_fault.iter().filter(|other| **other != at) {
+            if let Some(fault) = &mut self.all[*other].fault
                 && fault.gpa >> 12 & !(frames - 1) == gfn & !(frames - 1)
             {
                 fault.is_raced = true;
             }
         }
-        let Some(thread) = self.by_tid.get(&tid) else { return };
+        let thread = &self.all[at];
         // Who runs a vCPU changes the entries of its own VM.
         let is_own = !thread.has_run.is_empty() && !thread.in_notifier;
         let kind = EventKind::SpteChange(SpteChange {
@@ -359,14 +364,17 @@ impl Threads {
         events.push(Event { time_ns, kind });
     }
 
-    /// The walk of a fault that was resolved; its entries are looked up where changes are followed.
-    fn walk(&mut self, tid: u32, fault: FaultTold) -> Option<Walk> {
+    /// A thread goes on after a fault: the walk of it, if it was resolved. Its entries are looked up
+    /// where changes are followed.
+    fn resolved(&mut self, at: usize) -> Option<Walk> {
+        let fault = self.all[at].fault.take()?;
         fault.requested?;
+        self.at_fault.retain(|other| *other != at);
         if self.torn.is_some() || !self.tells_changes {
             return None;
         }
-        let vm = self.vm_of(tid);
-        let thread = self.by_tid.get(&tid)?;
+        let vm = self.vm_of(at);
+        let thread = &self.all[at];
         let all = match self.root_level {
             Level::All(level) => Some(level),
             Level::Unknown | Level::Mixed => None,
@@ -375,7 +383,7 @@ impl Threads {
         Some(Walk {
             observed_by: IN_A_LOG.to_owned(),
             vm,
-            pid: tid,
+            pid: thread.tid,
             vcpu: thread.vcpu?,
             gpa: fault.gpa,
             error_code: if self.isa == Some(VMX) {
@@ -393,15 +401,38 @@ impl Threads {
     }
 
     /// The number of the VM that a thread is of: 0 where processes are not told.
-    fn vm_of(&mut self, tid: u32) -> u32 {
-        let Some(thread) = self.by_tid.get(&tid).filter(|thread| thread.tgid != 0) else {
-            return 0;
-        };
+    fn vm_of(&mut self, at: usize) -> u32 {
         let next = u32::try_from(self.vms.len()).unwrap_or(u32::MAX - 1) + 1;
-        if self.vms.len() >= MOST {
-            return self.vms.get(&thread.tgid).copied().unwrap_or(0);
+        match self.all[at].tgid {
+            0 => 0,
+            tgid if self.vms.len() >= MOST => self.vms.get(&tgid).copied().unwrap_or(0),
+            tgid => *self.vms.entry(tgid).or_insert(next),
         }
-        *self.vms.entry(thread.tgid).or_insert(next)
+    }
+}
+
+impl Thread {
+    /// A page is taken for a table. What is no lower than every root may be one: a table of 4 levels
+    /// below a root of 5 is made at a fault, and a root before the guest is entered.
+    fn page(&mut self, time_ns: u64, gfn: u64, role: PageRole) {
+        let is_root = match role.level() {
+            5 => true,
+            4 => self.fault.is_none(),
+            _ => false,
+        };
+        // A thread that takes roots without end never enters a guest.
+        if is_root && self.roots.len() < MOST_OF_A_THREAD {
+            self.roots.push((time_ns, gfn, role));
+        }
+    }
+
+    /// The guest is told its address sizes, in EAX of leaf 0x80000008.
+    fn cpuid(&mut self, eax: u32) {
+        let bits = (eax & 0xff) as u8;
+        self.told = match self.told {
+            Some((told, times)) if told == bits => Some((bits, times.saturating_add(1))),
+            _ => Some((bits, 1)),
+        };
     }
 }
 
