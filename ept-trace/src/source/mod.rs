@@ -1,5 +1,6 @@
 //! Where observations come from when they are not live.
 
+pub mod messages;
 mod observations;
 mod skipped;
 pub mod trace;
