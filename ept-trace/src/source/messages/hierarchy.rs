@@ -14,13 +14,15 @@
 //! for MMIO whatever the access is, so it is judged as a read, which asks for least.
 
 use super::gather::{Begun, Gather, Step, append, complaint};
-use super::scan::{decimal, hex, split};
+use super::scan::{begins_with_one_of, decimal, hex, split};
 use crate::model::{EventKind, Walk};
 
 /// The function that prints `#VE`.
 const PRINT_SPTES: &str = "kvm_mmu_print_sptes";
 const ENTRY: &[u8] = b"------ spte ";
 const PIECE: &[u8] = b", spte[";
+/// Who looks for MMIO: to 5.9, and since.
+const FUNCTIONS: &[&[u8]] = &[b"walk_shadow_page_get_mmio_spte:", b"get_mmio_spte:"];
 /// What follows the name of the function, and is followed by the address.
 const HEADS: [&[u8]; 2] =
     [b" reserved bits set on MMU-present spte, addr ", b" detect reserved bits on spte, addr "];
@@ -53,6 +55,9 @@ pub(super) fn begin(message: &[u8]) -> Option<Begun> {
             Step::Bad(why) => Begun::Bad(why),
             _ => Begun::Open(Box::new(hierarchy)),
         });
+    }
+    if !begins_with_one_of(message, FUNCTIONS) {
+        return None;
     }
     let (function, rest) = split(message, b':')?;
     let address = HEADS.iter().find_map(|head| rest.strip_prefix(*head))?;

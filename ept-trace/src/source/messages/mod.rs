@@ -1,12 +1,12 @@
 //! Messages: what a kernel's log, and QEMU's stderr, say of KVM, however the log was taken.
 //!
-//! A line is an [`Envelope`](envelope::Envelope) around a message. Most messages are of others and are
-//! passed over. Some of KVM's are whole in a line, the others begin something that is put together
-//! from the lines of the same caller (where the log names callers) until it is whole, another of its
-//! kind begins, or too many lines have passed without a part of it.
+//! A line is an envelope around a message. Most messages are of others and are passed over. Some of
+//! KVM's are whole in a line, the others begin something that is put together from the lines of the
+//! same caller (where the log names callers) until it is whole, another of its kind begins, or too many
+//! lines have passed without a part of it. A stack is not kept.
 //!
-//! Whatever the log is of, it does not say which VM: an event has number 0 for it, which is none.
-//! Its time is that of its first line, on the clock of [`Clock`].
+//! No log says which VM it tells of: an event has number 0 for it, which is none. Its time is that of
+//! its first line: since boot where the log has that, else since the first date in the log, else 0.
 
 mod clock;
 mod complaint;
@@ -65,10 +65,23 @@ struct Open {
     gather: Box<dyn Gather>,
 }
 
-/// Whether the begin of a file is that of a log for [`Messages`]: it has a message of KVM's or QEMU's
-/// that would be told, or half of its lines are in the envelopes of a log that is, in part at least,
-/// the kernel's.
+/// Whether the begin of a file is that of a log for [`Messages`]: something in it would be told, or
+/// half of its lines are in the envelopes of a log that is, in part at least, the kernel's.
 pub fn recognise(head: &[u8]) -> bool {
+    let mut messages = Messages::new(Box::new(io::Cursor::new(head.to_owned())));
+    loop {
+        let mut told = Told::default();
+        let is_read = messages.read(&mut told).is_ok();
+        if !told.events.is_empty() {
+            return true;
+        }
+        if !is_read || told.skipped.count == 0 {
+            return is_of_kernel(head);
+        }
+    }
+}
+
+fn is_of_kernel(head: &[u8]) -> bool {
     let (mut lines, mut enveloped, mut of_kernel) = (0_usize, 0_usize, false);
     let mut members = Members::default();
     for line in head.split(|byte| *byte == b'\n') {
@@ -77,11 +90,7 @@ pub fn recognise(head: &[u8]) -> bool {
             return message.stamp.boot_ns.is_some();
         }
         let envelope = Envelope::open(line);
-        let message = bare(envelope.message);
-        if begin(message).is_some_and(|begun| !matches!(begun, Begun::Bad(_))) {
-            return true;
-        }
-        lines += usize::from(!message.is_empty());
+        lines += usize::from(!envelope.message.is_empty());
         enveloped += usize::from(envelope.stamp != Stamp::default());
         of_kernel |= envelope.is_of_kernel;
     }

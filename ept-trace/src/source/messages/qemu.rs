@@ -44,10 +44,10 @@ pub(super) fn begin(message: &[u8]) -> Option<Begun> {
 
 /// The message without the program's name, which error_report puts before it.
 fn without_name(message: &[u8]) -> &[u8] {
-    match split(message, b':') {
-        Some((name, rest)) if name.starts_with(b"qemu-") => rest.trim_ascii_start(),
-        _ => message,
+    if !message.starts_with(b"qemu-") {
+        return message;
     }
+    split(message, b':').map_or(message, |(_, rest)| rest.trim_ascii_start())
 }
 
 impl Gather for Internal {

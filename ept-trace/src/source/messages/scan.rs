@@ -6,27 +6,25 @@ const MOST_WORD: usize = 64;
 /// A hexadecimal number, with or without `0x`, at the begin of `text`, and what follows it. Nothing
 /// if it does not fit into 64 bits, or runs into another word.
 pub(super) fn hex(text: &[u8]) -> Option<(u64, &[u8])> {
-    let digits = text.strip_prefix(b"0x").unwrap_or(text);
-    number(digits, 16)
+    number::<16>(text.strip_prefix(b"0x").unwrap_or(text))
 }
 
 /// A decimal number at the begin of `text`, and what follows it.
 pub(super) fn decimal(text: &[u8]) -> Option<(u64, &[u8])> {
-    number(text, 10)
+    number::<10>(text)
 }
 
-fn number(text: &[u8], radix: u32) -> Option<(u64, &[u8])> {
-    let digit = |byte: &u8| char::from(*byte).to_digit(radix);
-    let length = text.iter().take_while(|byte| digit(byte).is_some()).count();
-    let (digits, rest) = text.split_at(length);
-    let is_word = rest.first().is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte == b'_');
-    if digits.is_empty() || is_word {
-        return None;
+fn number<const RADIX: u32>(text: &[u8]) -> Option<(u64, &[u8])> {
+    let mut value = 0_u64;
+    let mut rest = text;
+    while let [first, others @ ..] = rest
+        && let Some(digit) = char::from(*first).to_digit(RADIX)
+    {
+        value = value.checked_mul(u64::from(RADIX))?.checked_add(u64::from(digit))?;
+        rest = others;
     }
-    let value = digits.iter().filter_map(digit).try_fold(0_u64, |value, digit| {
-        value.checked_mul(u64::from(radix))?.checked_add(u64::from(digit))
-    })?;
-    Some((value, rest))
+    let is_word = rest.first().is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte == b'_');
+    (rest.len() < text.len() && !is_word).then_some((value, rest))
 }
 
 /// What stands before the first `separator`, and after it.
@@ -48,7 +46,8 @@ pub(super) fn has_one_of(text: &[u8], words: &[&[u8]]) -> bool {
 
 /// Whether `text` begins with one of `words`.
 pub(super) fn begins_with_one_of(text: &[u8], words: &[&[u8]]) -> bool {
-    words.iter().any(|word| text.starts_with(word))
+    // Of the many lines of others the first byte tells most.
+    words.iter().any(|word| word.first() == text.first() && text.starts_with(word))
 }
 
 #[cfg(test)]

@@ -223,6 +223,36 @@ fn complaints_are_in_their_own_words() {
 }
 
 #[test]
+fn lines_of_each_kernel_are_known() {
+    for line in [
+        // 4.14 to 5.1.
+        "vmwrite error: reg 6c0a value fffffe0000003000 (err 12)",
+        "kvm: vmclear fail: 00000000c1a1d5b2/1b2c3d000",
+        "kvm: vmptrld 00000000c1a1d5b2/1b2c3d000 failed",
+        // 5.2 to 6.2.
+        "kvm: vmread failed: field=681e",
+        "kvm: vmwrite failed: field=201a val=11c4f505e err=12",
+        "kvm: vmptrld failed: 00000000c1a1d5b2/1b2c3d000 err=9",
+        "kvm: invvpid failed: ext=0x1 vpid=0 gva=0x0",
+        "kvm: nested vmx abort, indicator 2",
+        "SVM: kvm [93]: vcpu0, guest rIP: 0xfff0 svm: unexpected exit reason 0x8f",
+        // 6.3 and later.
+        "kvm_intel: vmwrite failed: field=201a val=11c4f505e err=12",
+        "kvm_amd: set kvm_amd.dump_invalid_vmcb=1 to dump internal KVM state.",
+        // 7.2.
+        "kvm_intel: invept failed: ext=0x1 eptp=11c4f505e",
+        "kvm_intel: VMCS config on CPU 3 doesn't match reference config:",
+        "kvm: kvm [93]: vcpu0, guest rIP: 0xfff0 unexpected exit reason 0x8f",
+        // QEMU, by whatever name.
+        "KVM: unknown exit reason 38",
+        "kvm: error: kvm run failed Bad address",
+        "qemu-system-x86_64: error: kvm run failed Bad address",
+    ] {
+        assert_eq!(complaints(&format!("[    1.000000] {line}\n")).len(), 1, "{line}");
+    }
+}
+
+#[test]
 fn warnings_since_6_19_and_oopses_of_kvm_alone() {
     assert_eq!(
         complaints(WARN),
@@ -325,7 +355,8 @@ fn logs_are_recognised_by_what_is_in_them() {
     assert!(recognise(
         b"{\n \"dmesg\": [\n  {\n   \"pri\": 5,\n   \"time\":  0.000000,\n   \"msg\": \"Linux\"\n"
     ));
-    let others: [&[u8]; 8] = [
+    let others: [&[u8]; 9] = [
+        b"BUG: my program\nEPT pointer = none\n",
         b"",
         b"# tracer: nop\n#\n   kt-18264   [000] ...1.  1353.455712: kvm_fpu: load\n",
         b"{\"time_ns\":1,\"event\":\"gap\",\"reason\":\"x\"}\n",
