@@ -14,10 +14,20 @@ const PFERR_WRITE: u64 = 1 << 1;
 const PFERR_FETCH: u64 = 1 << 4;
 /// RSVD of EXITINFO1.
 const RESERVED: u64 = 1 << 3;
+/// R, W and X of KVM's entries for MMIO with EPT, on all kernels.
+const EPT_MMIO: u64 = 6;
 /// `KVM_X86_TDX_VM`: what `root.hpa` leads to is not what the hardware walks.
 const TDX_VM: u32 = 5;
 /// Index of an entry in its table.
 const INDEX: u64 = 0x1ff;
+/// Bits 51:12 of an entry.
+const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
+/// The most levels, and so entries, of a walk.
+const MOST_LEVELS: usize = 5;
+/// No CPU refuses an address of this width, nor anything for what this capability offers: what is
+/// refused with them, every CPU refuses.
+const WIDEST: u8 = 52;
+const EVERYTHING: u64 = u64::MAX;
 
 /// What the hardware makes of a walk's entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,7 +80,8 @@ impl std::fmt::Display for End {
     }
 }
 
-/// Walks the entries as the hardware does.
+/// Walks the entries as the hardware does. Where the CPU is not wholly known, it may still be known
+/// that every CPU refuses an entry.
 ///
 /// # Errors
 ///
@@ -79,8 +90,10 @@ pub fn translate(walk: &Walk, known: &Known) -> Result<Translated, String> {
     if walk.vm_type == Some(TDX_VM) && *known.vendor() == Vendor::Vmx {
         return Err("of a TDX VM the hardware walks other tables".to_owned());
     }
-    let root = walk.root_hpa.ok_or("root.hpa could not be read")?;
-    let level = walk.root_level.ok_or("the root level could not be read")?;
+    let (root, level) = match walk.root_hpa {
+        Some(root) => (root, walk.root_level.ok_or("the root level could not be read")?),
+        None => printed_root(walk, known)?,
+    };
     if walk.races.contains(&Race::Root) {
         return Err(Race::Root.what().to_owned());
     }
@@ -88,9 +101,13 @@ pub fn translate(walk: &Walk, known: &Known) -> Result<Translated, String> {
         return Err("the root is a page without a role: a dummy, or one for 32-bit NPT".to_owned());
     }
     let width = known.host_maxphyaddr();
-    let maxphyaddr =
-        width.value().ok_or_else(|| format!("MAXPHYADDR of the host: {}", width.origin()))?;
-    let mmio = MmioEntries::of(walk, known)?;
+    let maxphyaddr = width.value().unwrap_or(WIDEST);
+    let mut missing =
+        width.value().is_none().then(|| format!("MAXPHYADDR of the host: {}", width.origin()));
+    let mmio = MmioEntries::of(walk, known);
+    if let Err(why) = &mmio {
+        missing.get_or_insert_with(|| why.clone());
+    }
     let mask = known.encryption_mask();
     let entries = Captured::new(walk, root, level, mask);
     let access = access(walk.error_code);
@@ -98,9 +115,11 @@ pub fn translate(walk: &Walk, known: &Known) -> Result<Translated, String> {
     let walked = match known.vendor() {
         Vendor::Vmx => {
             let capability = known.capability();
-            let bits = capability
-                .value()
-                .ok_or_else(|| format!("the EPT capability: {}", capability.origin()))?;
+            let bits = capability.value().unwrap_or_else(|| {
+                missing
+                    .get_or_insert_with(|| format!("the EPT capability: {}", capability.origin()));
+                EVERYTHING
+            });
             let cpu = Cpu { capability: EptCapability(bits), maxphyaddr, ..Cpu::default() };
             let accessed_dirty = known.enable_ept_ad_bits(&walk.inputs).value() == Some(true)
                 && walk.ad_disabled == Some(false);
@@ -125,7 +144,7 @@ pub fn translate(walk: &Walk, known: &Known) -> Result<Translated, String> {
         Vendor::None => return Err("no vendor module was loaded".to_owned()),
     };
     let last = walked.trail.last().map_or(0, |step| step.entry);
-    let is_mmio = mmio.is_some_and(|mmio| mmio.has(last));
+    let is_mmio = matches!(&mmio, Ok(Some(mmio)) if mmio.has(last));
     let end = match walked.outcome {
         // KVM marks MMIO by what its own idea of the CPU refuses: first of all it is MMIO.
         _ if is_mmio => End::Mmio,
@@ -140,7 +159,34 @@ pub fn translate(walk: &Walk, known: &Known) -> Result<Translated, String> {
         Outcome::NotInDump { .. } => End::Cut,
         Outcome::SubPage(_) | Outcome::LogFull => End::Denied,
     };
-    Ok(Translated { trail: walked.trail, end })
+    let is_surely_no_mmio = mmio.is_ok() || *known.vendor() == Vendor::Vmx && last & 7 != EPT_MMIO;
+    match missing {
+        Some(missing) if !(matches!(end, End::Refused(_)) && is_surely_no_mmio) => Err(missing),
+        _ => Ok(Translated { trail: walked.trail, end }),
+    }
+}
+
+const WHOSE: &str = "whether the entries are EPT's or NPT's is not known (--kernel-facts FILE; of EPT, --ept-cap HEX)";
+
+/// A table for the first entry of a walk that was printed without its root, and its level: one that no
+/// entry leads to, and that is not shown to anybody.
+fn printed_root(walk: &Walk, known: &Known) -> Result<(u64, u8), String> {
+    let entries = &walk.entries[..walk.entries.len().min(MOST_LEVELS)];
+    if entries.is_empty() {
+        return Err("root.hpa could not be read".to_owned());
+    }
+    if known.facts().is_none() {
+        return Err(WHOSE.to_owned());
+    }
+    let level = walk.root_level.ok_or("the root level could not be read")?;
+    if known.tdp_enabled(&walk.inputs).value() == Some(false) || !matches!(level, 4 | 5) {
+        return Err(format!("the entries, from level {level} down, are of shadow paging"));
+    }
+    let address = ADDRESS & !known.encryption_mask();
+    let is_free = |page: &u64| entries.iter().all(|entry| entry & address != *page);
+    // Of six pages one is free.
+    let root = (0..6).map(|frame| frame << 12).find(is_free).unwrap_or_default();
+    Ok((root, level))
 }
 
 /// Whether the hardware takes an entry for present.
@@ -163,20 +209,20 @@ fn access(error_code: u64) -> Access {
 /// The entries of a walk, where they were read.
 struct Captured<'a> {
     entries: &'a [u64],
-    places: [u64; 5],
+    places: [u64; MOST_LEVELS],
     /// Bits of an address that encrypt and do not address.
     mask: u64,
 }
 
 impl<'a> Captured<'a> {
     fn new(walk: &'a Walk, root: u64, level: u8, mask: u64) -> Self {
-        let mut places = [0; 5];
+        let mut places = [0; MOST_LEVELS];
         let mut table = root;
         let levels = (1..=level.min(5)).rev();
         for ((place, entry), level) in places.iter_mut().zip(&walk.entries).zip(levels) {
             let index = walk.gpa >> (3 + 9 * u32::from(level)) & INDEX;
             *place = (table & eptp::ADDRESS & !mask) + index * 8;
-            table = entry & 0x000f_ffff_ffff_f000;
+            table = entry & ADDRESS;
         }
         Self { entries: &walk.entries, places, mask }
     }

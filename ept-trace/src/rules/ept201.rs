@@ -1,7 +1,8 @@
 //! EPT201 eptp-valid: the EPT pointer is one that VM entry accepts.
 //!
 //! What it judges
-//!   The EPTP that is written to the VMCS, on VMX.
+//!   The EPTP that is written to the VMCS, on VMX, and the one of a VMCS that the kernel has printed
+//!   into a log.
 //!
 //! Why it matters
 //!   With an invalid EPTP every VM entry fails (VM-instruction error 7), and the vCPU never runs.
@@ -11,7 +12,8 @@
 //!   bit 14), a walk length that it has (bits 5:3: 3 with bit 6, 4 with bit 7), accessed and dirty
 //!   flags only where they exist (bit 6 with bit 21), supervisor shadow-stack control only where it
 //!   exists (bit 7 with bit 23), nothing in bits 11:8 and above the host's MAXPHYADDR. The
-//!   capability is MSR 0x48c, else KVM's own copy.
+//!   capability is MSR 0x48c, else KVM's own copy; what no CPU has is wrong without it. An exit reason
+//!   with bit 31 is that of an entry that has passed these checks and failed by another (§27.3).
 //!
 //! What to do
 //!   The finding names each bit. Compare the EPTP with its root (EPT202, EPT203), and the
@@ -26,11 +28,18 @@ pub(super) const RULE: Rule =
     Rule { id: "EPT201", name: "eptp-valid", source: include_str!("ept201.rs"), judge };
 
 fn judge(event: &Event, known: &Known) -> Option<Judgement> {
-    let EventKind::Load(load) = &event.kind else { return None };
-    let eptp = load.eptp?;
+    let (eptp, from) = match &event.kind {
+        EventKind::Load(load) => (load.eptp?, load.observed_by.as_str()),
+        EventKind::VmcsDump(dump) => (dump.eptp?, "dump_vmcs"),
+        _ => return None,
+    };
     let capability = known.capability();
     let width = known.host_maxphyaddr();
-    let mut evidence = vec![Evidence::new("EPTP", format!("{eptp:#x}"), &*load.observed_by)];
+    let mut evidence = vec![Evidence::new("EPTP", format!("{eptp:#x}"), from)];
+    let failed = failed_entry(&event.kind);
+    if let Some(reason) = failed {
+        evidence.push(Evidence::new("exit reason", format!("{reason:#x}"), from));
+    }
     if let Some(bits) = capability.value() {
         evidence.push(Evidence::new("EPT capability", format!("{bits:#x}"), capability.origin()));
     }
@@ -43,28 +52,40 @@ fn judge(event: &Event, known: &Known) -> Option<Judgement> {
         let message = format!("EPTP {eptp:#x} is invalid: {what}");
         return Some(RULE.says(Verdict::Mismatch, message, evidence));
     }
-    Some(if capability.value().is_none() {
+    Some(if known.facts().is_none() {
+        let missing = "the EPT capability and MAXPHYADDR of the host (--kernel-facts FILE; the \
+                       capability alone, --ept-cap HEX)";
+        RULE.says(Verdict::Undetermined, missing, evidence)
+    } else if capability.value().is_none() {
         let missing = format!("the EPT capability: {}", capability.origin());
         RULE.says(Verdict::Undetermined, missing, evidence)
     } else if width.value().is_none() {
         let missing = format!("MAXPHYADDR of the host: {}", width.origin());
         RULE.says(Verdict::Undetermined, missing, evidence)
     } else {
-        RULE.says(Verdict::Ok, format!("VM entry accepts EPTP {eptp:#x}"), evidence)
+        let why = failed.map_or("", |_| ", so the entry that failed has failed by something else");
+        RULE.says(Verdict::Ok, format!("VM entry accepts EPTP {eptp:#x}{why}"), evidence)
     })
 }
 
-/// What is wrong as far as this is known.
+/// The exit reason of a VM entry that has failed.
+fn failed_entry(event: &EventKind) -> Option<u32> {
+    const FAILED: u32 = 1 << 31;
+    let EventKind::VmcsDump(dump) = event else { return None };
+    dump.exit_reason.filter(|reason| reason & FAILED != 0)
+}
+
+/// What is wrong as far as this is known: of a CPU that is not, only what none offers.
 fn wrong(eptp: u64, capability: Option<u64>, width: Option<u8>) -> InvalidPointer {
-    let not_offered = capability.map_or(InvalidPointer::empty(), |bits| {
-        InvalidPointer::not_offered(eptp, EptCapability(bits))
-    });
-    InvalidPointer::reserved(eptp, width) | not_offered
+    const EVERYTHING: u64 = u64::MAX;
+    let capability = EptCapability(capability.unwrap_or(EVERYTHING));
+    InvalidPointer::reserved(eptp, width) | InvalidPointer::not_offered(eptp, capability)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::{Behaviour, Fact, Hardware, KernelFacts, KvmState, Vendor, VmcsDump};
 
     /// Walks of 4 levels, write-back, accessed and dirty flags.
     const CAPABILITY: u64 = 1 << 6 | 1 << 14 | 1 << 21;
@@ -119,8 +140,69 @@ mod tests {
     }
 
     #[test]
-    fn without_the_capability_only_what_is_reserved_is_wrong() {
-        assert!(wrong(0x5a, None, None).is_empty());
-        assert_eq!(wrong(0x15a, None, None), InvalidPointer::RESERVED_LOW);
+    fn without_the_capability_only_what_no_cpu_has_is_wrong() {
+        for eptp in [0x5e, 0x58, 0x66, 0xde, 0xf_ffff_ffff_f01e] {
+            assert!(wrong(eptp, None, None).is_empty(), "{eptp:#x}");
+        }
+        assert_eq!(wrong(0x5a, None, None), InvalidPointer::MEMTYPE);
+        assert_eq!(wrong(0x56, None, None), InvalidPointer::WALK_LENGTH);
+        assert_eq!(wrong(0x15e, None, None), InvalidPointer::RESERVED_LOW);
+    }
+
+    /// What is said of a VMCS that was printed, with or without facts of the machine.
+    fn printed(
+        eptp: Option<u64>,
+        exit_reason: u32,
+        facts: Option<KernelFacts>,
+    ) -> Option<Judgement> {
+        let mut known = Known::default();
+        if let Some(facts) = facts {
+            known.learn(&EventKind::Facts(Box::new(facts)));
+        }
+        let dump = VmcsDump { eptp, exit_reason: Some(exit_reason), ..VmcsDump::default() };
+        judge(&Event { time_ns: 0, kind: EventKind::VmcsDump(dump) }, &known)
+    }
+
+    fn facts(capability: Fact<u64>, maxphyaddr: Fact<u8>) -> KernelFacts {
+        let ept_vpid_cap = capability;
+        KernelFacts {
+            release: "test".to_owned(),
+            vendor: Vendor::Vmx,
+            behaviour: Behaviour::default(),
+            hardware: Hardware { ept_vpid_cap, maxphyaddr, ..Hardware::default() },
+            kvm: KvmState::default(),
+        }
+    }
+
+    #[test]
+    fn a_vmcs_that_was_printed_is_judged_as_far_as_the_cpu_is_known() {
+        let whole = || Some(facts(Fact::known(CAPABILITY, "test"), Fact::known(46, "test")));
+        let verdict = |eptp, facts| printed(Some(eptp), 0x30, facts).unwrap().verdict;
+        assert_eq!(verdict(0x1_1c4f_505e, whole()), Verdict::Ok);
+        assert_eq!(verdict(0x1_1c4f_515e, whole()), Verdict::Mismatch);
+        assert_eq!(verdict(0x1_1c4f_5066, whole()), Verdict::Mismatch, "5 levels");
+        assert_eq!(verdict(1 << 47 | 0x5e, whole()), Verdict::Mismatch, "46 bits");
+        // Without the width; without the capability; without either.
+        let capability = Some(facts(Fact::known(CAPABILITY, "test"), Fact::default()));
+        assert_eq!(verdict(0x5e, capability.clone()), Verdict::Undetermined);
+        assert_eq!(verdict(0x66, capability), Verdict::Mismatch);
+        let width = Some(facts(Fact::default(), Fact::known(46, "test")));
+        assert_eq!(verdict(0x66, width.clone()), Verdict::Undetermined);
+        assert_eq!(verdict(1 << 47 | 0x5e, width), Verdict::Mismatch);
+        assert_eq!(verdict(0x5e, None), Verdict::Undetermined);
+        assert_eq!(verdict(0x15e, None), Verdict::Mismatch);
+        let missing = printed(Some(0x5e), 0x30, None).unwrap().message;
+        assert!(missing.contains("--kernel-facts") && missing.contains("--ept-cap"), "{missing}");
+        assert_eq!(printed(None, 0x30, whole()), None, "EPT is off");
+    }
+
+    #[test]
+    fn an_entry_that_failed_with_a_valid_pointer_has_failed_by_something_else() {
+        let whole = || Some(facts(Fact::known(CAPABILITY, "test"), Fact::known(46, "test")));
+        let failed = printed(Some(0x5e), 0x8000_0021, whole()).unwrap();
+        assert!(failed.message.ends_with("failed by something else"), "{}", failed.message);
+        assert!(failed.evidence.iter().any(|part| part.value == "0x80000021"));
+        let exited = printed(Some(0x5e), 0x30, whole()).unwrap();
+        assert_eq!(exited.message, "VM entry accepts EPTP 0x5e");
     }
 }

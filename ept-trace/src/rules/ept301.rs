@@ -2,8 +2,8 @@
 //!
 //! What it judges
 //!   The entries that a fault's address is translated by, as they are right after KVM has handled
-//!   the fault, walked as the CPU walks them. KVM's own entries for MMIO are refused on purpose, and
-//!   are told apart by the masks of the running KVM.
+//!   the fault, walked as the CPU walks them; and those that KVM itself has printed into a log. KVM's
+//!   own entries for MMIO are refused on purpose, and are told apart by the masks of the running KVM.
 //!
 //! Why it matters
 //!   On an EPT misconfiguration, or an #NPF with reserved bits, the vCPU leaves for KVM, which does
@@ -13,14 +13,14 @@
 //!   SDM Vol. 3C §31.3.3.1: W without R, X without R where execute-only is not offered, a reserved
 //!   bit, a memory type 2, 3 or 7. For NPT: a reserved bit. The entries are read when
 //!   kvm_mmu_page_fault returns, and once more, so that a table that was taken out meanwhile is no
-//!   misconfiguration.
+//!   misconfiguration. Where the CPU is not wholly known, what every CPU refuses still is.
 //!
 //! What to do
 //!   The finding has the entry, its level and each reason. `ept-trace walk` shows it bit by bit. Look
 //!   for who writes to page tables, and at the masks that KVM makes entries of (shadow_*_mask).
 
 use super::Rule;
-use super::walks::evidence;
+use super::walks::{evidence, is_printed};
 use crate::model::{Event, EventKind, Judgement, Race, Verdict};
 use crate::oracle::{End, Known};
 
@@ -48,9 +48,27 @@ fn judge(event: &Event, known: &Known) -> Option<Judgement> {
             );
             RULE.says(Verdict::Mismatch, message, evidence())
         }
+        (End::Cut, last) if is_printed(walk) => {
+            let level = last.map_or(0, |step| step.level).saturating_sub(1);
+            let missing = format!(
+                "GPA {gpa:#x}: the entry of level {level} is not printed, as KVM does not take it for \
+                 present"
+            );
+            RULE.says(Verdict::Undetermined, missing, evidence())
+        }
         (End::Cut, _) => {
             let missing = format!("GPA {gpa:#x}: an entry could not be read");
             RULE.says(Verdict::Undetermined, missing, evidence())
+        }
+        (End::Absent(_), Some(last))
+            if is_printed(walk) && translated.trail.len() < walk.entries.len() =>
+        {
+            let message = format!(
+                "GPA {gpa:#x}: the CPU does not get beyond entry {:#x} of level {}, and there are \
+                 entries below it, so they are not of one walk",
+                last.entry, last.level
+            );
+            RULE.says(Verdict::Undetermined, message, evidence())
         }
         _ => RULE.says(Verdict::Ok, "the CPU accepts every entry", vec![]),
     })

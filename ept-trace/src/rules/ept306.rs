@@ -10,15 +10,16 @@
 //!   host is itself a guest.
 //!
 //! Evidence
-//!   CPUID leaf 0x80000008 of the host, and the entries as they are when kvm_mmu_page_fault returns.
+//!   CPUID leaf 0x80000008 of the host, and the entries as they are when kvm_mmu_page_fault returns,
+//!   or as KVM has printed them into a log.
 //!
 //! What to do
 //!   One bit too many speaks for bad memory. If it is the same bit in every entry, compare the masks
 //!   that KVM makes entries of (shadow_me_value) with what the firmware has set up (TME, SME).
 
 use super::Rule;
-use super::walks::{evidence, translated};
-use crate::model::{Event, Evidence, Judgement, Race, Verdict};
+use super::walks::{evidence, is_printed};
+use crate::model::{Event, EventKind, Evidence, Judgement, Race, Verdict};
 use crate::oracle::{End, Known};
 
 /// Bits 51:12.
@@ -30,9 +31,18 @@ pub(super) const RULE: Rule =
     Rule { id: "EPT306", name: "reserved", source: include_str!("ept306.rs"), judge };
 
 fn judge(event: &Event, known: &Known) -> Option<Judgement> {
-    let (walk, translated) = translated(event, known)?;
+    let EventKind::Walk(walk) = &event.kind else { return None };
+    // Of a walk that was captured EPT301 says what is missing.
+    let missing =
+        |what: String| is_printed(walk).then(|| RULE.says(Verdict::Undetermined, what, vec![]));
+    let translated = match known.translated()? {
+        Ok(translated) => translated,
+        Err(why) => return missing(why.clone()),
+    };
     let width = known.host_maxphyaddr();
-    let bits = width.value()?;
+    let Some(bits) = width.value() else {
+        return missing(format!("MAXPHYADDR of the host: {}", width.origin()));
+    };
     let above = u64::MAX.checked_shl(bits.into()).unwrap_or(0) & ADDRESS;
     let mapping = match translated.end {
         End::Mmio => translated.trail.len().saturating_sub(1),

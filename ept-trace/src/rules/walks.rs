@@ -1,6 +1,6 @@
 //! What the rules about walks have in common.
 
-use crate::ept::Translation;
+use crate::ept::{Step, Translation};
 use crate::model::{Event, EventKind, Evidence, RetPf, Walk};
 use crate::oracle::{End, Known, Translated};
 
@@ -21,17 +21,33 @@ pub(super) fn mapped(translated: &Translated) -> Option<&Translation> {
     }
 }
 
+/// Whether a log has the entries, as KVM printed them: neither root nor access is known.
+pub(super) fn is_printed(walk: &Walk) -> bool {
+    walk.root_hpa.is_none()
+}
+
 /// The address, the access, and every entry that was used.
 pub(super) fn evidence(walk: &Walk, translated: &Translated) -> Vec<Evidence> {
-    const READ: &str = "read at the return of kvm_mmu_page_fault";
-    let mut evidence = vec![
-        Evidence::new("GPA", format!("{:#x}", walk.gpa), "kvm_mmu_page_fault"),
-        Evidence::new("error code", format!("{:#x}", walk.error_code), "kvm_mmu_page_fault"),
-    ];
-    evidence.extend(translated.trail.iter().map(|step| {
-        let what = format!("level {}, table {}, entry {}", step.level, step.table, step.index);
-        Evidence::new(&what, format!("{:#x}", step.entry), READ)
-    }));
+    let gpa = |from: &str| Evidence::new("GPA", format!("{:#x}", walk.gpa), from);
+    let (mut evidence, read) = if is_printed(walk) {
+        let printed = format!("printed by {}", walk.observed_by);
+        (vec![gpa(&printed)], printed)
+    } else {
+        let code = format!("{:#x}", walk.error_code);
+        let code = Evidence::new("error code", code, "kvm_mmu_page_fault");
+        let read = "read at the return of kvm_mmu_page_fault".to_owned();
+        (vec![gpa("kvm_mmu_page_fault"), code], read)
+    };
+    let entry = |(number, step): (usize, &Step)| {
+        let Step { level, table, index, entry } = *step;
+        let what = if number == 0 && is_printed(walk) {
+            format!("level {level}, entry {index} of the root")
+        } else {
+            format!("level {level}, table {table}, entry {index}")
+        };
+        Evidence::new(&what, format!("{entry:#x}"), read.as_str())
+    };
+    evidence.extend(translated.trail.iter().enumerate().map(entry));
     evidence.push(Evidence::new("walk", translated.end, "replayed"));
     evidence
 }

@@ -156,19 +156,12 @@ fn describe(judged: &Judged) -> String {
             "fault loop   VM {} (pid {}) vCPU {}: GPA {:#x} faulted {} times in a row",
             faults.vm, faults.pid, faults.vcpu, faults.gpa, faults.count,
         ),
-        EventKind::Walk(walk) => {
-            let end = match &judged.walk_end {
-                Some(Ok(end)) => end.to_string(),
-                Some(Err(_)) | None => "?".to_owned(),
-            };
-            let whose = if walk.nested { " of L2" } else { "" };
-            let Walk { vm, pid, vcpu, gpa, .. } = &**walk;
-            format!("walk         VM {vm} (pid {pid}) vCPU {vcpu}: GPA {gpa:#x}{whose}: {end}")
-        }
+        EventKind::Walk(walk) => describe_walk(walk, judged),
         EventKind::SpteChange(change) => describe_spte(change),
         EventKind::VmcsDump(dump) => {
-            let eptp = dump.eptp.map_or_else(|| "?".to_owned(), |eptp| format!("{eptp:#x}"));
-            format!("VMCS         printed by the kernel: EPTP {eptp}")
+            let hex = |value: Option<u64>| or_unknown(value.map(|value| format!("{value:#x}")));
+            let (eptp, reason) = (hex(dump.eptp), hex(dump.exit_reason.map(u64::from)));
+            format!("VMCS         printed by the kernel: EPTP {eptp}, exit reason {reason}")
         }
         EventKind::Complaint { by, text } => format!("COMPLAINT    {by}: {text}"),
         EventKind::VmGone { vm } => format!("gone         VM {vm}"),
@@ -189,6 +182,20 @@ fn describe_load(load: &Load) -> String {
     format!(
         "root         VM {vm} (pid {pid}) vCPU {vcpu}: {register} {value:#x}, level {level}{whose}"
     )
+}
+
+fn describe_walk(walk: &Walk, judged: &Judged) -> String {
+    let end = match &judged.walk_end {
+        Some(Ok(end)) => end.to_string(),
+        Some(Err(_)) | None => "?".to_owned(),
+    };
+    let Walk { vm, pid, vcpu, gpa, .. } = walk;
+    let whose = if walk.nested { " of L2" } else { "" };
+    let by = match vm {
+        0 => format!("printed by {}", walk.observed_by),
+        _ => format!("VM {vm} (pid {pid}) vCPU {vcpu}"),
+    };
+    format!("walk         {by}: GPA {gpa:#x}{whose}: {end}")
 }
 
 fn describe_spte(change: &SpteChange) -> String {

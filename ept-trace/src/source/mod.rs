@@ -2,6 +2,7 @@
 
 mod input;
 mod merge;
+pub mod messages;
 mod observations;
 mod open;
 mod skipped;

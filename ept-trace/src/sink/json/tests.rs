@@ -3,7 +3,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::*;
-use crate::sink::text::tests::{stream, summary};
+use crate::sink::text::tests::{of_a_log, stream, summary};
 
 fn lines() -> Vec<String> {
     written(false)
@@ -108,4 +108,22 @@ fn every_verdict_but_ok_is_a_finding() {
             assert_eq!(finding["time_ns"], object["time_ns"]);
         }
     }
+}
+
+#[test]
+fn a_log_tells_of_no_vm() {
+    let mut out = Vec::new();
+    let mut json = Json::new(&mut out, false);
+    for judged in of_a_log() {
+        json.event(&judged).unwrap();
+    }
+    let text = String::from_utf8(out).unwrap();
+    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((&lines[0]["type"], &lines[0]["by"]), (&"complaint".into(), &"qemu".into()));
+    assert_eq!((&lines[1]["type"], &lines[1]["eptp"]), (&"vmcs_dump".into(), &"0x5e".into()));
+    assert_eq!(lines[1]["exit_reason"], "0x80000021");
+    for member in ["vm", "pid", "vcpu", "error_code", "result", "root_hpa"] {
+        assert_eq!(lines[3].get(member), Some(&Value::Null), "{member}");
+    }
+    assert_eq!((&lines[3]["type"], &lines[3]["gpa"]), (&"walk".into(), &"0xfee00000".into()));
 }

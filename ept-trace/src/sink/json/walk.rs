@@ -9,18 +9,18 @@ use crate::oracle::End;
 #[derive(Serialize)]
 pub(super) struct WalkLine<'a> {
     time_ns: u64,
-    vm: u32,
-    pid: u32,
-    vcpu: u32,
+    vm: Option<u32>,
+    pid: Option<u32>,
+    vcpu: Option<u32>,
     gpa: String,
-    error_code: String,
+    error_code: Option<String>,
     nested: bool,
     root_hpa: Option<String>,
     root_level: Option<u8>,
     entries: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     answer: Option<u32>,
-    result: i32,
+    result: Option<i32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     requested: Option<Requested>,
     outcome: &'static str,
@@ -49,19 +49,21 @@ impl<'a> WalkLine<'a> {
             Some(Ok(End::Mapped(translation))) => Some(translation),
             _ => None,
         };
+        // KVM prints entries into a log without saying whose they are, or what the fault was.
+        let is_captured = walk.vm != 0;
         Self {
             time_ns,
-            vm: walk.vm,
-            pid: walk.pid,
-            vcpu: walk.vcpu,
+            vm: is_captured.then_some(walk.vm),
+            pid: is_captured.then_some(walk.pid),
+            vcpu: is_captured.then_some(walk.vcpu),
             gpa: hex(walk.gpa),
-            error_code: hex(walk.error_code),
+            error_code: is_captured.then(|| hex(walk.error_code)),
             nested: walk.nested,
             root_hpa: walk.root_hpa.map(hex),
             root_level: walk.root_level,
             entries: walk.entries.iter().copied().map(hex).collect(),
             answer: walk.answer,
-            result: walk.result,
+            result: is_captured.then_some(walk.result),
             requested: walk.requested,
             outcome: outcome(end),
             hpa: mapped.map(|translation| hex(translation.hpa.0)),

@@ -2,7 +2,7 @@ use super::*;
 use crate::analysis::HookCounts;
 use crate::model::{
     Behaviour, ConfigureMmu, CpuidLeaves, Decision, Event, Evidence, Fact, FaultLoop, Hardware,
-    Inputs, KernelFacts, KvmState, MmuState, Mode, Race, Requested, Root, ShadowMmu,
+    Inputs, KernelFacts, KvmState, MmuState, Mode, Race, Requested, Root, ShadowMmu, VmcsDump,
 };
 use crate::oracle::{Absent, End};
 
@@ -312,4 +312,44 @@ fn colour_marks_the_verdicts_alone() {
         plain = plain.replace(code, "");
     }
     assert_eq!(plain, shown(false, false, &stream()));
+}
+
+/// What a log tells: no VM is named.
+pub(in crate::sink) fn of_a_log() -> Vec<Judged> {
+    let walk = Walk {
+        observed_by: "get_mmio_spte".to_owned(),
+        gpa: 0xfee0_0000,
+        root_level: Some(4),
+        entries: vec![0x6907, 0x5d48_fc72],
+        ..Walk::default()
+    };
+    let dump = VmcsDump {
+        vmcs: Some(0xf971_be22),
+        eptp: Some(0x5e),
+        exit_reason: Some(0x8000_0021),
+        ..VmcsDump::default()
+    };
+    let text = "KVM: entry failed, hardware error 0x7".to_owned();
+    let missing = Err("no facts of the machine".to_owned());
+    vec![
+        judged(0, EventKind::Complaint { by: "qemu".to_owned(), text }, vec![]),
+        judged(1, EventKind::VmcsDump(dump), vec![says("EPT201", Verdict::Ok, "")]),
+        judged(2, EventKind::VmcsDump(VmcsDump::default()), vec![]),
+        Judged { walk_end: Some(missing), ..judged(3, EventKind::Walk(Box::new(walk)), vec![]) },
+    ]
+}
+
+#[test]
+fn a_log_tells_of_no_vm() {
+    let text = shown(false, false, &of_a_log());
+    let lines: Vec<_> = text.lines().take(4).collect();
+    assert_eq!(
+        lines,
+        [
+            "      1.000000  COMPLAINT    qemu: KVM: entry failed, hardware error 0x7",
+            "      1.000001  VMCS         printed by the kernel: EPTP 0x5e, exit reason 0x80000021  ok",
+            "      1.000002  VMCS         printed by the kernel: EPTP ?, exit reason ?",
+            "      1.000003  walk         printed by get_mmio_spte: GPA 0xfee00000: ?",
+        ]
+    );
 }
