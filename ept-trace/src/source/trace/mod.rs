@@ -2,5 +2,6 @@
 //! what the records mean together is told in one place for all of them.
 
 mod record;
+pub mod text;
 
 pub use record::{Batch, PageRole, Record, TraceReader, Tracepoint};
