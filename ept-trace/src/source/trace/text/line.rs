@@ -55,7 +55,7 @@ pub enum Bad {
     #[error(
         "{0}: the KVM plugin of trace-cmd and perf prints the role of a page by a layout that is \
          out of date; analyze trace.dat or perf.data itself, or make the report with \
-         `trace-cmd report -R`. This is said once"
+         `trace-cmd report -N`. This is said once"
     )]
     Plugin(&'static str),
     #[error(

@@ -75,9 +75,9 @@ impl TraceReader for Reader {
 }
 
 impl Reader {
-    /// Gives the threads work, as much as is good for them.
+    /// Gives the threads work, as much as is good for them. The first block begins them.
     fn deal(&mut self) -> io::Result<()> {
-        while self.dealt - self.collected <= self.threads.len() * AHEAD {
+        while self.dealt - self.collected < (self.threads.len() * AHEAD).max(1) {
             let block = match self.blocks.next(self.spare.pop().unwrap_or_default()) {
                 Ok(Some(block)) => block,
                 Ok(None) => break,

@@ -6,6 +6,7 @@ mod payloads;
 mod recognised;
 mod same_run;
 mod speed;
+mod unreadable;
 
 use super::*;
 use crate::source::trace::{Batch, Record, Tracepoint};

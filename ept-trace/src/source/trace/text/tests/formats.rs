@@ -4,8 +4,8 @@ use super::*;
 
 const ENTRY: Tracepoint = Tracepoint::Entry { vcpu: Some(0) };
 
-fn entry(time_ns: u64, tid: u32, tgid: u32) -> Record {
-    Record { time_ns, tid, tgid, event: ENTRY }
+fn entry(time_ns: u64, thread: u32, process: u32) -> Record {
+    Record { time_ns, tid: thread, tgid: process, event: ENTRY }
 }
 
 #[test]
@@ -198,14 +198,11 @@ fn lines_of_no_event_are_passed_over_in_silence() {
 #[test]
 fn a_bad_line_is_named_and_its_neighbours_are_read() {
     let good = "              kt-106     [000] d..1.    11.793833: kvm_entry: vcpu 0, rip 0x1000\n";
-    let long = format!("{}\n", "x".repeat(3 << 20));
-    let log = format!(
-        "{good}nonsense\n{good}{long}{good}{}{good}{good}",
-        &long[..(100 << 10)].replace('y', "")
-    );
+    // Longer than many blocks, and than a line may be.
+    let [of_blocks, of_one] = [3 << 20, 100 << 10].map(|length| "x".repeat(length));
+    let log = format!("{good}nonsense\n{good}{of_blocks}\n{good}{of_one}\n{good}{good}");
     let all = read(Kind::Ftrace, log.as_bytes());
-    // The second long one has swallowed the line behind it, for it has no end of its own.
-    assert_eq!(all.records.len(), 4);
+    assert_eq!(all.records.len(), 5);
     assert_eq!(all.skipped.count, 3);
     assert!(all.skipped.first[0].starts_with("line 2: it is no event"), "{:?}", all.skipped);
     assert!(all.skipped.first[1].starts_with("line 4: it is longer"), "{:?}", all.skipped);

@@ -11,7 +11,11 @@ impl Numbers {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
-        (self.0 % end as u64) as usize
+        usize::try_from(self.0 >> 33).unwrap() % end
+    }
+
+    fn byte(&mut self) -> u8 {
+        u8::try_from(self.below(256)).unwrap()
     }
 }
 
@@ -39,13 +43,12 @@ fn random_bytes_are_skipped() {
     let mut numbers = Numbers(0x9e37_79b9_7f4a_7c15);
     for round in 0..200 {
         let length = numbers.below(4096);
-        let bytes: Vec<u8> = match round % 2 {
-            0 => (0..length).map(|_| numbers.below(256) as u8).collect(),
+        let bytes: Vec<u8> = if round % 2 == 0 {
+            (0..length).map(|_| numbers.byte()).collect()
+        } else {
             // Those that lines are made of.
-            _ => {
-                let all = b" \n\n[]()-:/.=0123456789abcdefxkvmusLOST#>";
-                (0..length).map(|_| all[numbers.below(all.len())]).collect()
-            }
+            let all = b" \n\n[]()-:/.=0123456789abcdefxkvmusLOST#>";
+            (0..length).map(|_| all[numbers.below(all.len())]).collect()
         };
         let _ = recognise(&bytes);
         for kind in KINDS {
@@ -69,7 +72,7 @@ fn mutated_lines_do_no_harm() {
             }
             let at = numbers.below(line.len());
             match numbers.below(4) {
-                0 => line[at] = numbers.below(256) as u8,
+                0 => line[at] = numbers.byte(),
                 1 => drop(line.remove(at)),
                 2 => line.insert(at, b" []()-:/.=09afx"[numbers.below(15)]),
                 _ => line.truncate(at),

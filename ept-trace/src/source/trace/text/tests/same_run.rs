@@ -9,19 +9,20 @@ macro_rules! sample {
     };
 }
 
-const REPORT: &str = sample!("report.txt");
+pub const REPORT_R: &str = sample!("report-R.txt");
+pub const REPORT_N: &str = sample!("report-N.txt");
 const REPORTS: [(&str, &str); 7] = [
-    ("default", REPORT),
-    ("-R", sample!("report-R.txt")),
-    ("-N", sample!("report-N.txt")),
+    ("default", sample!("report.txt")),
+    ("-R", REPORT_R),
+    ("-N", REPORT_N),
     ("-l", sample!("report-l.txt")),
     ("-t", sample!("report-t.txt")),
     ("-R -l", sample!("report-R-l.txt")),
     ("--ts-diff", sample!("report-ts-diff.txt")),
 ];
-const PERF: &str = sample!("perf-script.txt");
+pub const PERF: &str = sample!("perf-script.txt");
 const PERF_PID_NS: &str = sample!("perf-script-pid-ns.txt");
-const TRACE: &str = sample!("trace.txt");
+pub const TRACE: &str = sample!("trace.txt");
 
 /// Without what not all texts tell, and to the microsecond, as `-t` alone is not.
 fn common(record: Record) -> Record {
@@ -38,8 +39,7 @@ fn is_of_plugin(record: &Record) -> bool {
 
 #[test]
 fn reports_of_one_run_agree() {
-    let whole: Vec<_> =
-        records(Kind::TraceCmd, sample!("report-N.txt")).into_iter().map(common).collect();
+    let whole: Vec<_> = records(Kind::TraceCmd, REPORT_N).into_iter().map(common).collect();
     assert_eq!(whole.len(), 32);
     assert_eq!(whole.iter().filter(|record| is_of_plugin(record)).count(), 9);
     for (options, report) in REPORTS {
@@ -61,7 +61,7 @@ fn reports_of_one_run_agree() {
 
 #[test]
 fn the_run_is_what_it_was() {
-    let told = records(Kind::TraceCmd, sample!("report-R.txt"));
+    let told = records(Kind::TraceCmd, REPORT_R);
     let events: Vec<_> = told.iter().map(|record| record.event).collect();
     let page =
         |word| Tracepoint::GetPage { gfn: 0, role: PageRole::Word(word), created: Some(true) };
@@ -127,7 +127,7 @@ fn three_tools_tell_the_same() {
         told.truncate(18);
         told
     };
-    let report = shape(Kind::TraceCmd, sample!("report-N.txt"));
+    let report = shape(Kind::TraceCmd, REPORT_N);
     assert_eq!(shape(Kind::PerfScript, PERF), report);
     assert_eq!(shape(Kind::Ftrace, TRACE), report);
 }
