@@ -4,6 +4,8 @@ use std::io::{self, BufReader};
 use std::path::Path;
 
 use super::input::Input;
+use super::messages::{self, Messages};
+use super::trace::{Log, text};
 use super::{Observations, Source};
 use crate::model::Fact;
 
@@ -26,13 +28,27 @@ pub struct Opened {
 ///
 /// If it cannot be read, or is nothing that is known, in words for the user.
 pub fn open(path: &Path, maxphyaddr: Option<&Fact<u8>>) -> io::Result<Opened> {
-    let _ = maxphyaddr;
     let input = Input::open(path)?;
+    let log = |reader| Box::new(Log::new(reader, maxphyaddr.cloned()));
     if Observations::<BufReader<&[u8]>>::recognise(&input.head) {
         let lines = BufReader::new(input.into_stream()?);
         let source = Box::new(Observations::new(lines));
         let machine = Some(path.display().to_string());
         return Ok(Opened { format: "observations", source, machine, is_unprotected: true });
+    }
+    if let Some(kind) = text::recognise(&input.head) {
+        let kind = kind.map_err(io::Error::other)?;
+        let source = log(text::open(kind, input.into_stream()?));
+        return Ok(Opened { format: "text", source, machine: None, is_unprotected: true });
+    }
+    if messages::recognise(&input.head) {
+        let source = Box::new(Messages::new(input.into_stream()?));
+        return Ok(Opened {
+            format: "a kernel's log",
+            source,
+            machine: None,
+            is_unprotected: true,
+        });
     }
     Err(io::Error::other(if input.head.is_empty() { "it is empty" } else { UNKNOWN }))
 }

@@ -3,6 +3,7 @@
 
 mod log;
 mod record;
+pub mod text;
 mod threads;
 
 pub use log::Log;

@@ -1,0 +1,93 @@
+//! What `perf script` prints by default, or with the process as well (`-F +pid`).
+//!
+//! ```text
+//!               kt   103 [000]     6.756877:                      kvm:kvm_entry: vcpu 0, rip 0x1000
+//!               kt   103/103   [000]     6.756877114:             kvm:kvm_entry: vcpu 0, rip 0x1000
+//!             perf   101 [000]     6.756880: PERF_RECORD_LOST lost 12
+//! ```
+//!
+//! Where a line has one number, it is taken for the thread, as perf has it unless it is told otherwise.
+
+use super::cursor::{Cursor, last_word, whole_decimal};
+use super::line::{Bad, Event, Line};
+
+/// Reads a line.
+pub fn line(line: &[u8]) -> Line<'_> {
+    let found = memchr::memchr_iter(b'[', line).find_map(|at| at_bracket(line, at));
+    match found {
+        Some(event) => lost(&event).unwrap_or(Line::Event(event)),
+        None if is_chatter(line) => Line::Nothing,
+        None => Line::Bad(Bad::NoEvent),
+    }
+}
+
+fn at_bracket(line: &[u8], at: usize) -> Option<Event<'_>> {
+    let mut rest = Cursor(&line[at + 1..]);
+    rest.decimal()?;
+    rest.literal(b"] ")?;
+    let head = line[..at].strip_suffix(b" ")?;
+    let (_, task) = last_word(head);
+    let (process, thread) = match memchr::memchr(b'/', task) {
+        Some(slash) => (pid(&task[..slash])?, pid(&task[slash + 1..])?),
+        None => (0, pid(task)?),
+    };
+
+    rest.spaces();
+    let time_ns = rest.time()?;
+    rest.literal(b":")?;
+    rest.spaces();
+    // With `-F +period`, a number.
+    let period = rest;
+    if rest.decimal().is_some() && rest.0.first() == Some(&b' ') {
+        rest.spaces();
+    } else {
+        rest = period;
+    }
+    let (name, payload) = named(rest);
+    Some(Event { time_ns, thread, process, name, payload })
+}
+
+/// A thread or a process. -1 is none.
+fn pid(word: &[u8]) -> Option<u32> {
+    if word == b"-1" { Some(0) } else { whole_decimal(word) }
+}
+
+/// The name of an event without its system, and what is told of it.
+fn named(rest: Cursor<'_>) -> (&[u8], &[u8]) {
+    if rest.0.starts_with(b"PERF_RECORD_") {
+        let mut payload = rest;
+        let name = payload.word();
+        payload.spaces();
+        return (name, payload.0);
+    }
+    let Some(colon) = memchr::memchr(b':', rest.0) else { return (b"", b"") };
+    let (name, payload) = match &rest.0[colon + 1..] {
+        event if matches!(event, [] | [b' ', ..]) => (&rest.0[..colon], event),
+        event => match memchr::memchr(b':', event) {
+            Some(colon) => (&event[..colon], &event[colon + 1..]),
+            None => return (b"", b""),
+        },
+    };
+    let mut payload = Cursor(payload);
+    payload.spaces();
+    (name, payload.0)
+}
+
+/// With `--show-lost-events`.
+fn lost(event: &Event<'_>) -> Option<Line<'static>> {
+    if !matches!(event.name, b"PERF_RECORD_LOST" | b"PERF_RECORD_LOST_SAMPLES") {
+        return None;
+    }
+    let mut told = Cursor(event.payload);
+    let events = told.literal(b"lost ").and_then(|()| told.decimal());
+    Some(Line::Lost { events, time_ns: Some(event.time_ns) })
+}
+
+/// Callchains, comments, and what perf and its library say of themselves.
+fn is_chatter(line: &[u8]) -> bool {
+    const BEGINNINGS: [&[u8]; 4] = [b"#", b"libtraceevent: ", b"PERF_RECORD_", b"["];
+    let text = line.trim_ascii();
+    text.is_empty()
+        || line.starts_with(b"\t")
+        || BEGINNINGS.iter().any(|beginning| text.starts_with(beginning))
+}
