@@ -92,6 +92,11 @@ fn or_unknown<T: ToString>(value: Option<T>) -> String {
     value.map_or_else(|| "?".to_owned(), |value| value.to_string())
 }
 
+/// The number of a VM, which a log may not tell.
+fn number_of(vm: u32) -> String {
+    or_unknown((vm != 0).then_some(vm))
+}
+
 fn describe(judged: &Judged) -> String {
     match &judged.event.kind {
         EventKind::Hooks { hooks, .. } => format!("hooks        {} known", hooks.len()),
@@ -131,7 +136,7 @@ fn describe(judged: &Judged) -> String {
         ),
         EventKind::Root(root) => format!(
             "root         VM {} (pid {}) vCPU {}: root page of level {} in use",
-            root.vm,
+            number_of(root.vm),
             root.pid,
             root.vcpu,
             root.level(),
@@ -191,9 +196,9 @@ fn describe_walk(walk: &Walk, judged: &Judged) -> String {
     };
     let Walk { vm, pid, vcpu, gpa, .. } = walk;
     let whose = if walk.nested { " of L2" } else { "" };
-    let by = match vm {
+    let by = match pid {
         0 => format!("printed by {}", walk.observed_by),
-        _ => format!("VM {vm} (pid {pid}) vCPU {vcpu}"),
+        _ => format!("VM {} (pid {pid}) vCPU {vcpu}", number_of(*vm)),
     };
     format!("walk         {by}: GPA {gpa:#x}{whose}: {end}")
 }

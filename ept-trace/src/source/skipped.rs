@@ -5,6 +5,8 @@
 pub struct Skipped {
     /// How many.
     pub count: u64,
+    /// So many of these can be told to be of no weight for what comes after them.
+    pub harmless: u64,
     /// The first of them: where, such as `line 7` or `offset 0x1000`, and why.
     pub first: Vec<String>,
 }
@@ -24,6 +26,7 @@ impl Skipped {
     /// Takes in what another has passed over after this.
     pub fn append(&mut self, other: Self) {
         self.count += other.count;
+        self.harmless += other.harmless;
         let room = Self::MOST_NAMED - self.first.len().min(Self::MOST_NAMED);
         self.first.extend(other.first.into_iter().take(room));
     }

@@ -50,10 +50,10 @@ impl<'a> WalkLine<'a> {
             _ => None,
         };
         // KVM prints entries into a log without saying whose they are, or what the fault was.
-        let is_captured = walk.vm != 0;
+        let is_captured = walk.pid != 0;
         Self {
             time_ns,
-            vm: is_captured.then_some(walk.vm),
+            vm: (walk.vm != 0).then_some(walk.vm),
             pid: is_captured.then_some(walk.pid),
             vcpu: is_captured.then_some(walk.vcpu),
             gpa: hex(walk.gpa),

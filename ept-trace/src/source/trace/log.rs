@@ -15,6 +15,8 @@ pub struct Log {
     /// Records were read.
     has_begun: bool,
     has_ended: bool,
+    /// That pages cannot be read was said.
+    roots_are_missed: bool,
 }
 
 impl Log {
@@ -26,6 +28,7 @@ impl Log {
             threads: Threads::new(maxphyaddr),
             has_begun: false,
             has_ended: false,
+            roots_are_missed: false,
         }
     }
 }
@@ -37,14 +40,21 @@ impl Source for Log {
             self.batch.clear();
             let read = self.reader.read(&mut self.batch);
             self.has_begun |= !self.batch.records.is_empty();
-            if self.batch.skipped.count > 0 {
+            let skipped = &self.batch.skipped;
+            let first = self.batch.records.first();
+            let time_ns = first.map_or(self.threads.now(), |record| record.time_ns);
+            if skipped.count > skipped.harmless {
                 // What could not be read may have been anything.
                 self.threads.lost();
-                let count = self.batch.skipped.count;
-                let first = self.batch.records.first();
-                let time_ns = first.map_or(self.threads.now(), |record| record.time_ns);
+                let count = skipped.count - skipped.harmless;
                 let reason = format!("{count} places of the log could not be read");
                 told.events.push(Event { time_ns, kind: EventKind::Gap { reason } });
+            }
+            if skipped.harmless > 0 && !self.roots_are_missed {
+                self.roots_are_missed = true;
+                let not_seen = vec!["roots: what the log says of pages cannot be read".to_owned()];
+                let kind = EventKind::Hooks { hooks: Vec::new(), not_seen };
+                told.events.push(Event { time_ns, kind });
             }
             for record in &self.batch.records {
                 self.threads.take(record, &mut told.events);

@@ -131,6 +131,8 @@ impl Reader {
     }
 
     fn skip(&mut self, line: u64, bad: Bad, skipped: &mut Skipped) {
+        // Pages are told again by the entries that link them.
+        skipped.harmless += u64::from(matches!(bad, Bad::Plugin(_)));
         if bad.is_said_once() {
             if self.said.contains(&bad) {
                 skipped.count += 1;
