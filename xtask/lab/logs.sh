@@ -46,7 +46,13 @@ cat >/bin/perf-record <<'END'
 #!/bin/sh
 exec perf record -k mono -a -e 'kvm:*' -e 'kvmmmu:*' "$@" 2>>perf.txt
 END
-chmod +x /bin/guests /bin/hanging /bin/trace-cmd-record /bin/all-symbols /bin/perf-record
+# Only what a root and its entries are known by.
+cat >/bin/perf-few <<'END'
+#!/bin/sh
+exec perf record -k mono -a -m 1024 -e kvm:kvm_cpuid -e kvm:kvm_exit -e kvm:kvm_page_fault \
+    -e kvmmmu:kvm_mmu_get_page -e kvmmmu:kvm_mmu_set_spte "$@" 2>>perf.txt
+END
+chmod +x /bin/guests /bin/hanging /bin/trace-cmd-record /bin/all-symbols /bin/perf-record /bin/perf-few
 
 # session NAME: begins one.
 session() {
@@ -90,7 +96,7 @@ all() {
     instance small 4 mono
     instance tsc 4096 x86-tsc
     instance text 4096 mono
-    recorded perf-record -m 1024 -z -o perf.zstd.data -- sh -c \
+    recorded perf-few -o perf.few.data -- perf-record -m 1024 -z -o perf.zstd.data -- sh -c \
         'perf-record -m 1024 -o - -- guests "48 --pause 20" "52 --pause 20" | cat >perf.pipe.data'
     for each in small tsc text; do
         instance=/sys/kernel/tracing/instances/$each

@@ -12,6 +12,7 @@ mod document;
 mod judged;
 mod kernels;
 mod lab;
+mod logs;
 mod setup;
 mod test;
 #[path = "../../ept-trace/build/toolchain.rs"]
@@ -46,6 +47,8 @@ enum Verb {
     Walks(walks::Args),
     /// Check every cell of the lab, and renew the corpus and the table in docs/kernels.md
     Kernels(kernels::Args),
+    /// Record guests in the lab with the tools that people have, and renew tests/corpus/logs
+    Logs(logs::Args),
     /// Measure how long it takes to attach, and what the verifier makes of the programs
     Bench,
 }
@@ -58,6 +61,7 @@ fn main() -> ExitCode {
         Verb::Test(args) => test::main(&args),
         Verb::Walks(args) => walks::main(&args),
         Verb::Kernels(args) => kernels::main(&args),
+        Verb::Logs(args) => logs::main(&args),
         Verb::Bench => bench::main(),
     };
     result.unwrap_or_else(|error| {
