@@ -13,6 +13,7 @@ mod fuzz;
 mod judged;
 mod kernels;
 mod lab;
+mod logs;
 mod setup;
 mod test;
 #[path = "../../ept-trace/build/toolchain.rs"]
@@ -49,6 +50,8 @@ enum Verb {
     Kernels(kernels::Args),
     /// Let the parsers of files loose on what a fuzzer makes of good ones
     Fuzz(fuzz::Args),
+    /// Record guests in the lab with the tools that people have, and renew tests/corpus/logs
+    Logs(logs::Args),
     /// Measure how long it takes to attach, and what the verifier makes of the programs
     Bench,
 }
@@ -62,6 +65,7 @@ fn main() -> ExitCode {
         Verb::Walks(args) => walks::main(&args),
         Verb::Kernels(args) => kernels::main(&args),
         Verb::Fuzz(args) => fuzz::main(&args),
+        Verb::Logs(args) => logs::main(&args),
         Verb::Bench => bench::main(),
     };
     result.unwrap_or_else(|error| {

@@ -3,21 +3,17 @@
 //! Of these only roots are reported: pages of the level that the vCPU's root MMU has, or above.
 //! With 3 levels the root itself is no such page: its four entries point to pages of level 2.
 
-use aya_ebpf::EbpfContext as _;
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
-use aya_ebpf::macros::tracepoint;
-use aya_ebpf::programs::TracePointContext;
 use ept_trace_common::abi::{Hook, RootRecord, Subject, kind, unread};
 
 use crate::maps::{EVENTS, IN_IOCTL, Outcome, config, count, emit, header};
 use crate::{read, vcpu};
 
-/// `kvmmmu:kvm_mmu_get_page`.
-#[tracepoint]
-pub fn kvm_mmu_get_page(ctx: TracePointContext) -> u32 {
-    let outcome = report(ctx.as_ptr() as u64);
-    count(Hook::GetPage, &outcome);
-    0
+tracepoint! {
+    /// `kvmmmu:kvm_mmu_get_page`.
+    kvm_mmu_get_page(record) {
+        count(Hook::GetPage, &report(record));
+    }
 }
 
 #[inline(always)]

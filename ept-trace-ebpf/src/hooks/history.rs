@@ -5,10 +5,9 @@
 //! entries of any VM, in the middle of a fault of another. The function that has the tracepoint in
 //! it knows, and its first argument is the VM.
 
-use aya_ebpf::EbpfContext as _;
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
-use aya_ebpf::macros::{kprobe, tracepoint};
-use aya_ebpf::programs::{ProbeContext, TracePointContext};
+use aya_ebpf::macros::kprobe;
+use aya_ebpf::programs::ProbeContext;
 use ept_trace_common::abi::{Hook, SpteRecord, VmRecord, kind};
 
 use crate::maps::{
@@ -60,12 +59,11 @@ fn remember(ctx: &ProbeContext) -> Outcome {
     }
 }
 
-/// `kvmmmu:kvm_tdp_mmu_spte_changed`.
-#[tracepoint]
-pub fn kvm_tdp_mmu_spte_changed(ctx: TracePointContext) -> u32 {
-    let outcome = changed(ctx.as_ptr() as u64).unwrap_or(Outcome::Dropped);
-    count(Hook::SpteChanged, &outcome);
-    0
+tracepoint! {
+    /// `kvmmmu:kvm_tdp_mmu_spte_changed`.
+    kvm_tdp_mmu_spte_changed(record) {
+        count(Hook::SpteChanged, &changed(record).unwrap_or(Outcome::Dropped));
+    }
 }
 
 #[inline(always)]
@@ -102,12 +100,11 @@ fn changed(record: u64) -> Option<Outcome> {
     Some(emit(&HISTORY, &record))
 }
 
-/// `kvmmmu:kvm_mmu_set_spte`.
-#[tracepoint]
-pub fn kvm_mmu_set_spte(ctx: TracePointContext) -> u32 {
-    let outcome = set(ctx.as_ptr() as u64).unwrap_or(Outcome::Dropped);
-    count(Hook::SpteSet, &outcome);
-    0
+tracepoint! {
+    /// `kvmmmu:kvm_mmu_set_spte`.
+    kvm_mmu_set_spte(record) {
+        count(Hook::SpteSet, &set(record).unwrap_or(Outcome::Dropped));
+    }
 }
 
 #[inline(always)]

@@ -3,11 +3,8 @@
 //! The file descriptor leads to the vCPU itself, by the offsets of `current->files`. What the
 //! last decision left in it is read when KVM_SET_CPUID2 returns and when KVM_RUN begins.
 
-use aya_ebpf::EbpfContext as _;
 use aya_ebpf::helpers::generated::bpf_get_current_task;
 use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_probe_read_kernel};
-use aya_ebpf::macros::tracepoint;
-use aya_ebpf::programs::TracePointContext;
 use ept_trace_common::abi::{Hook, MmuState, VmRecord, flag, kind};
 
 use crate::maps::{
@@ -26,12 +23,11 @@ const KVM_RUN: u32 = 0xae80;
 /// `_IOW(KVMIO, 0x90, struct kvm_cpuid2)`.
 const KVM_SET_CPUID2: u32 = 0x4008_ae90;
 
-/// `syscalls:sys_enter_ioctl`.
-#[tracepoint]
-pub fn sys_enter_ioctl(ctx: TracePointContext) -> u32 {
-    let outcome = enter(ctx.as_ptr() as u64);
-    count(Hook::IoctlEnter, &outcome);
-    0
+tracepoint! {
+    /// `syscalls:sys_enter_ioctl`.
+    sys_enter_ioctl(record) {
+        count(Hook::IoctlEnter, &enter(record));
+    }
 }
 
 #[inline(always)]
@@ -55,12 +51,11 @@ fn enter(record: u64) -> Outcome {
     if cmd == KVM_RUN { report_if_changed(Hook::IoctlEnter, vcpu) } else { Outcome::Delivered }
 }
 
-/// `syscalls:sys_exit_ioctl`.
-#[tracepoint]
-pub fn sys_exit_ioctl(ctx: TracePointContext) -> u32 {
-    let outcome = exit(ctx.as_ptr() as u64);
-    count(Hook::IoctlExit, &outcome);
-    0
+tracepoint! {
+    /// `syscalls:sys_exit_ioctl`.
+    sys_exit_ioctl(record) {
+        count(Hook::IoctlExit, &exit(record));
+    }
 }
 
 #[inline(always)]

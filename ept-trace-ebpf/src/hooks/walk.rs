@@ -4,11 +4,10 @@
 //! once more: a table that was taken out meanwhile shows in the entry above it. What else others
 //! may have done to them is seen from the VM, as it was when the fault began and as it is now.
 
-use aya_ebpf::EbpfContext as _;
 use aya_ebpf::helpers::generated::bpf_get_prandom_u32;
 use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_probe_read_kernel};
-use aya_ebpf::macros::{kretprobe, tracepoint};
-use aya_ebpf::programs::{RetProbeContext, TracePointContext};
+use aya_ebpf::macros::kretprobe;
+use aya_ebpf::programs::RetProbeContext;
 use ept_trace_common::abi::{
     Hook, KvmTracepoints, LEVELS, Variable, Variables, WalkRecord, flag, kind, unread,
 };
@@ -29,32 +28,33 @@ const PAGE_SIZE: u64 = 1 << 7;
 /// Accessed and dirty, which the CPU sets at any time: of EPT and of NPT.
 const ACCESSED_DIRTY: u64 = 3 << 8 | 3 << 5;
 
-/// `kvmmmu:kvm_mmu_spte_requested`: the fault has a frame and a level.
-#[tracepoint]
-pub fn kvm_mmu_spte_requested(ctx: TracePointContext) -> u32 {
-    let record = ctx.as_ptr() as u64;
+tracepoint! {
+    /// `kvmmmu:kvm_mmu_spte_requested`: the fault has a frame and a level.
+    kvm_mmu_spte_requested(record) {
+        count(Hook::SpteRequested, &requested(record));
+    }
+}
+
+#[inline(always)]
+fn requested(record: u64) -> Outcome {
     let places = VARIABLES.get(0).map_or(KvmTracepoints::ABSENT, |all| all.tracepoints);
-    let outcome = match IN_FAULT.get_ptr_mut(&bpf_get_current_pid_tgid()) {
-        None => Outcome::Filtered,
-        Some(fault) => match (
-            read::field(record, &places.requested_gfn),
-            read::field(record, &places.requested_pfn),
-            read::field(record, &places.requested_level),
-        ) {
-            (Some(gfn), Some(pfn), Some(level)) => {
-                // SAFETY: only this thread writes its own key.
-                let fault = unsafe { &mut *fault };
-                fault.requested_gfn = gfn;
-                fault.requested_pfn = pfn;
-                fault.requested_level = level as u32;
-                fault.flags |= flag::REQUESTED;
-                Outcome::Delivered
-            }
-            _ => Outcome::Dropped,
-        },
+    let Some(fault) = IN_FAULT.get_ptr_mut(&bpf_get_current_pid_tgid()) else {
+        return Outcome::Filtered;
     };
-    count(Hook::SpteRequested, &outcome);
-    0
+    let (Some(gfn), Some(pfn), Some(level)) = (
+        read::field(record, &places.requested_gfn),
+        read::field(record, &places.requested_pfn),
+        read::field(record, &places.requested_level),
+    ) else {
+        return Outcome::Dropped;
+    };
+    // SAFETY: only this thread writes its own key.
+    let fault = unsafe { &mut *fault };
+    fault.requested_gfn = gfn;
+    fault.requested_pfn = pfn;
+    fault.requested_level = level as u32;
+    fault.flags |= flag::REQUESTED;
+    Outcome::Delivered
 }
 
 /// Return of `kvm_mmu_page_fault`.

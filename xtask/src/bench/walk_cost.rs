@@ -3,8 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
 use anyhow::{Context, Result};
 
@@ -60,7 +59,7 @@ pub fn measure(product: &Path, scratch: &Path) -> Result<String> {
     let mut options = Options::new(&command, product.to_owned());
     let note = match command::find("bpftrace") {
         Some(bpftrace) => {
-            options.add.push(pack(&bpftrace, scratch)?);
+            options.add.push(lab::pack(&bpftrace, scratch)?);
             options.add.push(command::repository().join("xtask/lab/walk.bt"));
             ""
         }
@@ -79,19 +78,6 @@ pub fn measure(product: &Path, scratch: &Path) -> Result<String> {
         let _ = writeln!(lines, "{whose:<14}{faults:>9}{each:>16}{instructions:>14}");
     }
     Ok(lines + note)
-}
-
-/// bpftrace with the libraries that it needs, for a guest that has none.
-fn pack(bpftrace: &Path, scratch: &Path) -> Result<PathBuf> {
-    let needed = command::run(Command::new("ldd").arg(bpftrace))?;
-    let needed = String::from_utf8_lossy(&needed);
-    let files = needed.split_whitespace().filter(|word| word.starts_with('/'));
-    let archive = scratch.join("bpftrace.tgz");
-    let mut tar = Command::new("tar");
-    // Links are followed, and directories left behind.
-    tar.args(["-chzf"]).arg(&archive).args(["--transform", "s:.*/::"]).arg(bpftrace).args(files);
-    command::run(&mut tar)?;
-    Ok(archive)
 }
 
 /// By whose programs they are.

@@ -11,6 +11,7 @@ mod faults;
 mod gdb;
 mod initramfs;
 pub mod matrix;
+mod pack;
 mod poke;
 pub mod product;
 mod run;
@@ -22,6 +23,8 @@ use std::time::Duration;
 use anyhow::Result;
 
 pub use self::cell::{Cell, Cpu, KernelChoice};
+pub use self::faults::{Seeding, seeding};
+pub use self::pack::pack;
 pub use self::run::{Options, Outcome, run};
 use crate::FAILURE;
 use crate::setup::{Setup, packages};

@@ -1,4 +1,4 @@
-//! The product as the guest gets it: a static release binary, built from this tree.
+//! Programs as the guest gets them: static release binaries, built from this tree.
 
 use std::env;
 use std::path::PathBuf;
@@ -12,14 +12,23 @@ use crate::setup::{Setup, bpf};
 /// Static with glibc, so that no other target has to be installed.
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 
-/// Builds `ept-trace` and returns the binary. A target directory of its own keeps the flags from
-/// rebuilding everything else.
+/// Builds `ept-trace`, and returns the binary.
 pub fn build(setup: &Setup) -> Result<PathBuf> {
     bpf::ensure(setup)?;
+    package("ept-trace")
+}
+
+/// Builds the VMM of known guests, and returns the binary.
+pub fn build_vmm() -> Result<PathBuf> {
+    package("vmm")
+}
+
+/// Builds a package. A target directory of its own keeps the flags from rebuilding everything else.
+fn package(name: &str) -> Result<PathBuf> {
     let target_dir = command::repository().join("target/lab");
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let status = Command::new(cargo)
-        .args(["build", "--quiet", "--release", "--package", "ept-trace", "--target", TARGET])
+        .args(["build", "--quiet", "--release", "--package", name, "--target", TARGET])
         .arg("--target-dir")
         .arg(&target_dir)
         .env("RUSTFLAGS", "-C target-feature=+crt-static")
@@ -28,7 +37,7 @@ pub fn build(setup: &Setup) -> Result<PathBuf> {
         .status()
         .context("cannot start cargo")?;
     if !status.success() {
-        bail!("cannot build the static ept-trace (see above)");
+        bail!("cannot build the static {name} (see above)");
     }
-    Ok(target_dir.join(TARGET).join("release/ept-trace"))
+    Ok(target_dir.join(TARGET).join("release").join(name))
 }

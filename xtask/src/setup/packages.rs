@@ -36,6 +36,18 @@ pub const LAB: Group = Group {
     ],
 };
 
+/// What records logs, and packs them.
+pub const RECORDERS: Group = Group {
+    name: "recorders",
+    needs: &[
+        ("trace-cmd", "trace-cmd"),
+        ("linux-perf", "perf"),
+        ("gzip", "gzip"),
+        ("xz-utils", "xz"),
+        ("zstd", "zstd"),
+    ],
+};
+
 /// What builds Bochs.
 pub const BOCHS_BUILD: Group = Group {
     name: "bochs build",

@@ -17,7 +17,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
 use self::fault::{Fault, Seed};
 use self::rows::WITHOUT;
@@ -89,6 +89,25 @@ pub fn main(
         println!("written: docs/rules.md");
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The commands around a recording of a fault.
+#[derive(Debug)]
+pub struct Seeding {
+    /// Seeds it.
+    pub there: String,
+    /// Takes it back.
+    pub back: String,
+    /// The guest whose own entries are changed meanwhile, where that is the fault.
+    pub guest: Option<String>,
+}
+
+/// How the first fault of `rule` is seeded in `cell`.
+pub fn seeding(rule: &str, cell: &Cell) -> Result<Seeding> {
+    let fault = rows::all().find(|fault| fault.rule == rule);
+    let fault = fault.with_context(|| format!("no fault of {rule}"))?;
+    let seed = fault.seed(cell).map_err(|why| anyhow!("{rule} in {cell}: {why}"))?;
+    Ok(script::seeding_of(fault, seed))
 }
 
 /// `fault` in `cell`, if it is seeded there.

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use super::Scenario;
-use super::fault::{Change, Entry, How};
+use super::fault::{Change, Entry, Fault, How, Seed};
+use super::{Scenario, Seeding};
 
 /// What begins a line of the script's own.
 const MARK: &str = "faults: ";
@@ -109,6 +109,16 @@ pub fn script(scenarios: &[Scenario]) -> String {
     script
 }
 
+/// The commands for a fault that is seeded alone.
+pub fn seeding_of(fault: &Fault, seed: &Seed) -> Seeding {
+    let (there, back) = seeding(0, &seed.how);
+    let guest = match seed.how {
+        How::Entries(entries) => Some(touched(entries, fault.check)),
+        How::Pokes(_) | How::Module(..) | How::Guest(_) => None,
+    };
+    Seeding { there, back, guest }
+}
+
 /// The commands that seed a fault, and those that take it back.
 fn seeding(number: usize, how: &How) -> (String, String) {
     match how {
@@ -171,7 +181,7 @@ fn beginning(own: &str) -> Option<(usize, Part)> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fault::{Fault, Seed, change, entries, guest, module, pokes};
+    use super::super::fault::{change, entries, guest, module, pokes};
     use super::*;
 
     static POKED: Seed = pokes(&[], &[], &[change("x", 2, "0a", "0b"), change("y", 1, "01", "..")]);
