@@ -5,7 +5,8 @@ use std::path::Path;
 
 use super::input::Input;
 use super::messages::{self, Messages};
-use super::trace::{Log, text};
+use super::trace::Log;
+use super::trace::text::{self, Kind};
 use super::{Observations, Source};
 use crate::model::Fact;
 
@@ -29,7 +30,7 @@ pub struct Opened {
 /// If it cannot be read, or is nothing that is known, in words for the user.
 pub fn open(path: &Path, maxphyaddr: Option<&Fact<u8>>) -> io::Result<Opened> {
     let input = Input::open(path)?;
-    let log = |reader| Box::new(Log::new(reader, maxphyaddr.cloned()));
+    let log = |reader| Log::new(reader, maxphyaddr.cloned());
     if Observations::<BufReader<&[u8]>>::recognise(&input.head) {
         let lines = BufReader::new(input.into_stream()?);
         let source = Box::new(Observations::new(lines));
@@ -38,7 +39,11 @@ pub fn open(path: &Path, maxphyaddr: Option<&Fact<u8>>) -> io::Result<Opened> {
     }
     if let Some(kind) = text::recognise(&input.head) {
         let kind = kind.map_err(io::Error::other)?;
-        let source = log(text::open(kind, input.into_stream()?));
+        let log = log(text::open(kind, input.into_stream()?));
+        let source = Box::new(match kind {
+            Kind::PerfScript => log.with_silent_losses(),
+            _ => log,
+        });
         return Ok(Opened { format: "text", source, machine: None, is_unprotected: true });
     }
     if messages::recognise(&input.head) {

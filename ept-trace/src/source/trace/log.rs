@@ -31,6 +31,17 @@ impl Log {
             roots_are_missed: false,
         }
     }
+
+    /// The same, of a log that does not tell where something of it was lost: how entries have
+    /// changed is not judged by it.
+    #[must_use]
+    pub fn with_silent_losses(mut self) -> Self {
+        self.threads.tear(|| {
+            "the text of perf script does not tell what was lost: analyze perf.data itself"
+                .to_owned()
+        });
+        self
+    }
 }
 
 impl Source for Log {

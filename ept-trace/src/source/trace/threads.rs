@@ -250,7 +250,7 @@ impl Threads {
     }
 
     /// From here on it is not known what the entries are.
-    fn tear(&mut self, why: impl FnOnce() -> String) {
+    pub(super) fn tear(&mut self, why: impl FnOnce() -> String) {
         self.torn.get_or_insert_with(why);
     }
 
