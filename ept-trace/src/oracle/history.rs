@@ -180,7 +180,10 @@ impl History {
             self.drop_tables(vm);
         } else if self.places > MOST_PLACES_OF_ALL {
             self.tear();
-        } else if fault.is_some() && change.in_log == Some(InLog::Followed) {
+        } else if fault.is_some()
+            && change.in_log == Some(InLog::Followed)
+            && !(fault == Some(Fault::Missing) && is_nearly(old_entry, &left))
+        {
             // Of a VM that was there before the log began.
             self.tear();
         } else if let Some(fault) = fault {
@@ -287,6 +290,14 @@ impl Doubt {
             && (self.vm, self.key) == (vm, key)
             && self.finding.left.contains(&entry.address)
     }
+}
+
+/// Whether an entry is the only one at its place but for a bit or two: then it is that one, changed
+/// by somebody else, and not one of another VM, whose address would have nothing to do with it.
+fn is_nearly(entry: u64, left: &[u64]) -> bool {
+    /// A, D and what the hardware does not look at; a page that is used differs in them anyway.
+    const MARKS: u64 = 0xfff | 0xfff << 52;
+    matches!(left, [only] if ((entry ^ only) & !MARKS).count_ones() <= 2)
 }
 
 /// An entry is put in: clears the doubts that had it there already. Whether it was taken out again

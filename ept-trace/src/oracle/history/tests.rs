@@ -128,3 +128,39 @@ fn a_vm_with_more_than_can_be_kept_is_not_judged() {
     assert_eq!(history.fits(), None);
     assert!(history.vms[&1].places.is_empty());
 }
+
+/// What is found of the last of these changes of a log, each `(as, level, gfn, old, new)`; and whether
+/// history goes on after it.
+fn found_in_log(changes: &[(InLog, u8, u64, u64, u64)]) -> (Vec<Fault>, bool) {
+    let mut history = History::default();
+    let mut faults = Vec::new();
+    let later = [(InLog::Judged, 4, 1 << 27, EMPTY, 0)];
+    for (number, (in_log, level, gfn, old, new)) in changes.iter().chain(&later).enumerate() {
+        let change = SpteChange {
+            from_start: true,
+            in_log: Some(*in_log),
+            as_id: Some(0),
+            gfn: *gfn,
+            level: *level,
+            old: Some(*old),
+            new: *new,
+            ..SpteChange::default()
+        };
+        let time_ns = if number == changes.len() { 5 * GRACE_NS } else { 0 };
+        history.follow(&Event { time_ns, kind: EventKind::SpteChange(change) }, true);
+        faults.extend(history.findings().iter().map(|found| found.fault));
+    }
+    (faults, history.fits().is_some())
+}
+
+#[test]
+fn what_others_change_in_a_log_is_a_fault_only_if_it_can_be_no_other_vm() {
+    let linked = LINKED.map(|(_, level, gfn, old, new)| (InLog::Judged, level, gfn, old, new));
+    let set = (InLog::Judged, 1, 0x10, EMPTY, 0x0123_4000 | PAGE);
+    let after =
+        |in_log, old| found_in_log(&[&linked[..], &[set, (in_log, 1, 0x10, old, EMPTY)]].concat());
+    assert_eq!(after(InLog::Followed, 0x0123_4000 | PAGE), (vec![], true));
+    assert_eq!(after(InLog::Judged, 0x0765_4000 | PAGE), (vec![Fault::Missing], true));
+    assert_eq!(after(InLog::Followed, 0x0765_4000 | PAGE), (vec![], false), "of another VM");
+    assert_eq!(after(InLog::Followed, 0x4123_4000 | PAGE), (vec![Fault::Missing], true));
+}
