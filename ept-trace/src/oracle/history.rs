@@ -24,6 +24,8 @@ use crate::model::{Event, EventKind, InLog, SpteChange};
 /// Whoever makes a change holds `mmu_lock`, and is not preempted between the change and telling it
 /// (on kernels without `PREEMPT_RT`): a thousand times less than this.
 const GRACE_NS: u64 = 1_000_000_000;
+/// The same, for what is in a table that was taken out since.
+const GRACE_OF_THE_GONE_NS: u64 = 1_000_000;
 /// The places of a VM that are kept: 1 GiB in pages of 4 KiB. A VM with more is not judged.
 const MOST_PLACES: usize = 1 << 18;
 /// The VMs that are kept, their places together, and the doubts. Beyond that all is forgotten.
@@ -115,7 +117,10 @@ impl History {
             EventKind::SpteChange(change) if has_present_bit => self.change(change, event.time_ns),
             EventKind::VmGone { vm } => self.gone(*vm),
             EventKind::Loss { .. } | EventKind::Gap { .. } => self.tear(),
-            EventKind::End => self.settle(|doubt| doubt.is_final || doubt.is_due(event.time_ns)),
+            EventKind::End => {
+                self.bury(event.time_ns);
+                self.settle(|doubt| doubt.is_final || doubt.is_due(event.time_ns));
+            }
             _ => {}
         }
     }
@@ -228,6 +233,18 @@ impl History {
         }
         for doubt in self.doubts.iter_mut().filter(|doubt| doubt.vm == vm) {
             doubt.is_final = true;
+        }
+    }
+
+    /// At the end: what was in a table that is gone is not told any more.
+    fn bury(&mut self, now_ns: u64) {
+        let is_old = |doubt: &Doubt| {
+            now_ns.saturating_sub(doubt.finding.time_ns) >= GRACE_OF_THE_GONE_NS
+                && doubt.finding.fault == Fault::Missing
+        };
+        for doubt in self.doubts.iter_mut().filter(|doubt| is_old(doubt)) {
+            let above = self.vms.get(&doubt.vm).map(|tables| tables.above(doubt.key));
+            doubt.is_final |= above.is_some_and(|above| above.had_table && above.tables == 0);
         }
     }
 

@@ -34,7 +34,8 @@ pub(super) fn place(change: &SpteChange) -> String {
 fn evidence(found: &Finding) -> Vec<Evidence> {
     let Finding { change, time_ns, left, .. } = found;
     let from = &*change.observed_by;
-    let mut evidence = vec![Evidence::new("time", format!("{time_ns} ns"), "CLOCK_MONOTONIC")];
+    let clock = if change.in_log.is_some() { "clock of the log" } else { "CLOCK_MONOTONIC" };
+    let mut evidence = vec![Evidence::new("time", format!("{time_ns} ns"), clock)];
     evidence.extend(change.old.map(|old| Evidence::new("old_spte", format!("{old:#x}"), from)));
     evidence.push(Evidence::new("new_spte", format!("{:#x}", change.new), from));
     let left: Vec<_> = left.iter().map(|address| format!("{address:#x}")).collect();

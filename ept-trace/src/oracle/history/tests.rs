@@ -164,3 +164,34 @@ fn what_others_change_in_a_log_is_a_fault_only_if_it_can_be_no_other_vm() {
     assert_eq!(after(InLog::Followed, 0x0765_4000 | PAGE), (vec![], false), "of another VM");
     assert_eq!(after(InLog::Followed, 0x4123_4000 | PAGE), (vec![Fault::Missing], true));
 }
+
+#[test]
+fn at_the_end_of_a_log_what_was_in_a_table_that_is_gone_is_certain() {
+    let found = |unlinked: bool, end_ns: u64| {
+        let mut history = History::default();
+        let mut changes = LINKED.to_vec();
+        changes.push((0, 1, 0x10, EMPTY, 0x9000 | PAGE));
+        changes.push((0, 1, 0x10, 0xa000 | PAGE, EMPTY));
+        if unlinked {
+            changes.push((0, 2, 0, 0x2000 | TABLE, EMPTY));
+        }
+        for (_, level, gfn, old, new) in changes {
+            let change = SpteChange {
+                from_start: true,
+                in_log: Some(InLog::Judged),
+                as_id: Some(0),
+                gfn,
+                level,
+                old: Some(old),
+                new,
+                ..SpteChange::default()
+            };
+            history.follow(&Event { time_ns: 0, kind: EventKind::SpteChange(change) }, true);
+        }
+        history.follow(&Event { time_ns: end_ns, kind: EventKind::End }, true);
+        history.findings().len()
+    };
+    assert_eq!(found(true, GRACE_OF_THE_GONE_NS), 1);
+    assert_eq!(found(true, GRACE_OF_THE_GONE_NS - 1), 0);
+    assert_eq!(found(false, GRACE_OF_THE_GONE_NS), 0, "it may be told yet");
+}
