@@ -6,7 +6,7 @@ use crate::model::{Event, EventKind, Judgement, Mode, Verdict};
 use crate::oracle::{End, Known, replay};
 use crate::rules::RULES;
 
-pub use summary::{HookCounts, Summary};
+pub use summary::{HookCounts, LevelShape, Summary};
 
 /// An observation with what the rules say of it.
 #[derive(Debug)]

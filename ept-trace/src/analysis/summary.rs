@@ -34,6 +34,19 @@ impl HookCounts {
     }
 }
 
+/// The tables of a VM at one level, as the changes of their entries have left them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LevelShape {
+    /// Number of the VM.
+    pub vm: u32,
+    /// The level: 1 for tables whose entries map 4 KiB, 5 for a root of 5 levels.
+    pub level: u8,
+    /// Tables of this level.
+    pub tables: u64,
+    /// Entries in them that map a page.
+    pub leaves: u64,
+}
+
 /// The counts of a run.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Summary {
@@ -56,6 +69,9 @@ pub struct Summary {
     pub gaps: u64,
     /// By hook.
     pub hooks: Vec<HookCounts>,
+    /// By VM and level, where changes of entries were observed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shape: Vec<LevelShape>,
 }
 
 impl Summary {

@@ -7,13 +7,33 @@ mod text;
 use std::io;
 
 use crate::analysis::{Judged, Summary};
+use crate::source::Skipped;
 
 pub use json::Json;
 pub use observations::Observations;
 pub use text::Text;
+pub(crate) use text::describe;
 
 /// A destination of judged observations.
 pub trait Sink {
+    /// What comes next is from this file, named as the user has named it.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be written.
+    fn source(&mut self, _name: &str) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Something of the file could not be read, and was passed over.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be written.
+    fn skipped(&mut self, _skipped: &Skipped) -> io::Result<()> {
+        Ok(())
+    }
+
     /// An observation.
     ///
     /// # Errors

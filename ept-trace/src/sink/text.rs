@@ -92,7 +92,8 @@ fn or_unknown<T: ToString>(value: Option<T>) -> String {
     value.map_or_else(|| "?".to_owned(), |value| value.to_string())
 }
 
-fn describe(judged: &Judged) -> String {
+/// An observation in a line.
+pub(crate) fn describe(judged: &Judged) -> String {
     match &judged.event.kind {
         EventKind::Hooks { hooks, .. } => format!("hooks        {} known", hooks.len()),
         EventKind::End => "end".to_owned(),
