@@ -1,6 +1,8 @@
 //! A run as test cases, for JUnit and TAP: one for each rule, and one for whether all was seen.
 
-use super::digest::{Counts, Digest, Group, Source};
+use std::fmt::Write as _;
+
+use super::digest::{Counts, Digest, Example, Group, Piece, Source};
 use super::words::{count, seconds};
 use crate::model::Verdict;
 use crate::rules::RULES;
@@ -47,7 +49,7 @@ pub(super) fn cases(digest: &Digest, number: usize) -> Vec<Case<'_>> {
 }
 
 fn judge(counts: Counts, groups: &[&Group]) -> (Answer, String) {
-    let worst = groups.first().map_or("", |group| group.examples[0].message.as_str());
+    let worst = groups.first().map_or("", |group| group.first.message.as_str());
     let more = |number: u64| match number {
         1 => worst.to_owned(),
         number => format!("{worst} ({} in all)", count(number, "finding")),
@@ -64,55 +66,33 @@ fn judge(counts: Counts, groups: &[&Group]) -> (Answer, String) {
 }
 
 fn completeness(source: &Source) -> Case<'static> {
-    let is_incomplete = source.is_incomplete();
-    let mut not_seen = vec![];
-    for gone in &source.interruptions {
-        not_seen.push(format!("at {}: {}", seconds(gone.time_ns), gone.what));
+    let name = "completeness".to_owned();
+    if !source.is_incomplete() {
+        let (answer, message) = (Answer::Passed, String::new());
+        return Case { name, answer, message, groups: vec![], not_seen: vec![] };
     }
-    if source.more_interruptions > 0 {
-        not_seen.push(format!("and {} more times", source.more_interruptions));
-    }
-    for place in &source.skipped_first {
-        not_seen.push(format!("passed over: {place}"));
-    }
-    let more = source.skipped.saturating_sub(source.skipped_first.len() as u64);
-    if more > 0 {
-        not_seen.push(format!("and {} passed over", count(more, "more place")));
-    }
-    let message = if is_incomplete {
-        let (lost, gaps) = (count(source.lost, "record"), count(source.gaps, "gap"));
-        format!("{lost} lost, {gaps}, {} not read", count(source.skipped, "place"))
-    } else {
-        String::new()
-    };
-    Case {
-        name: "completeness".to_owned(),
-        answer: if is_incomplete { Answer::Incomplete } else { Answer::Passed },
-        message,
-        groups: vec![],
-        not_seen,
-    }
+    let (lost, gaps) = (count(source.lost, "record"), count(source.gaps, "gap"));
+    let message = format!("{lost} lost, {gaps}, {} not read", count(source.skipped, "place"));
+    let not_seen = source.not_seen();
+    Case { name, answer: Answer::Incomplete, message, groups: vec![], not_seen }
 }
 
 /// The evidence of findings of one kind, line by line.
 pub(super) fn evidence(group: &Group) -> Vec<String> {
-    let Some(example) = group.examples.first() else { return vec![] };
-    let pieces = example.evidence.iter();
-    let mut lines: Vec<_> = pieces
-        .map(|piece| format!("{} = {}  ({})", piece.what, piece.value, piece.origin))
-        .collect();
-    if example.more_evidence > 0 {
-        lines.push(format!("and {} more", example.more_evidence));
+    let Example { evidence, more_evidence, .. } = &group.first;
+    let line = |piece: &Piece| format!("{} = {}  ({})", piece.what, piece.value, piece.origin);
+    let mut lines: Vec<_> = evidence.iter().map(line).collect();
+    if *more_evidence > 0 {
+        lines.push(format!("and {more_evidence} more"));
     }
     lines
 }
 
 /// When, how often, and about what, in a line.
 pub(super) fn occurrence(group: &Group) -> String {
-    let Some(example) = group.examples.first() else { return String::new() };
-    let mut line = format!("at {}: {}", seconds(group.first_ns), example.about);
+    let mut line = format!("at {} s: {}", seconds(group.first_ns), group.first.about);
     if group.count > 1 {
-        line += &format!("; {} in all, last at {}", group.count, seconds(group.last_ns));
+        let _ = write!(line, "; {} in all, the last at {} s", group.count, seconds(group.last_ns));
     }
     line
 }

@@ -10,9 +10,10 @@ use std::collections::BTreeMap;
 pub(super) use self::complaints::Complaints;
 pub(super) use self::findings::{Example, Findings, Group, Piece};
 pub(super) use self::machine::{Hooks, Machine};
-pub(super) use self::timeline::{Change, Mark, Step, Timeline, Vcpu};
+pub(super) use self::timeline::{Change, Lane, Mark, Step, Timeline};
 
 use super::plain::Plain;
+use super::words::{count, seconds};
 use crate::analysis::Judged;
 use crate::model::{Event, EventKind, Vendor, Verdict};
 use crate::oracle::{Absent, End};
@@ -60,9 +61,9 @@ pub(super) struct Source {
     /// The hooks, as they were set last.
     pub hooks: Option<Hooks>,
     /// Losses and gaps, the first of them.
-    pub interruptions: Vec<Interruption>,
+    interruptions: Vec<Interruption>,
     /// Losses and gaps that are not there.
-    pub more_interruptions: u64,
+    more_interruptions: u64,
     /// Records lost.
     pub lost: u64,
     /// Times in which nothing could be observed.
@@ -70,7 +71,7 @@ pub(super) struct Source {
     /// Places that could not be read.
     pub skipped: u64,
     /// The first of them.
-    pub skipped_first: Vec<Plain>,
+    skipped_first: Vec<Plain>,
 }
 
 /// How often a rule has given each answer.
@@ -84,10 +85,10 @@ pub(super) struct Counts {
 
 /// A loss or a gap.
 #[derive(Debug)]
-pub(super) struct Interruption {
-    pub time_ns: u64,
+struct Interruption {
+    time_ns: u64,
     /// What is missing, in words.
-    pub what: Plain,
+    what: Plain,
 }
 
 impl Source {
@@ -104,6 +105,21 @@ impl Source {
         self.lost > 0 || self.gaps > 0 || self.skipped > 0
     }
 
+    /// What was not seen, line by line.
+    pub(super) fn not_seen(&self) -> Vec<String> {
+        let at = |gone: &Interruption| format!("at {} s: {}", seconds(gone.time_ns), gone.what);
+        let mut lines: Vec<_> = self.interruptions.iter().map(at).collect();
+        if self.more_interruptions > 0 {
+            lines.push(format!("and {}", count(self.more_interruptions, "more time")));
+        }
+        lines.extend(self.skipped_first.iter().map(|place| format!("passed over: {place}")));
+        let more = self.skipped.saturating_sub(self.skipped_first.len() as u64);
+        if more > 0 {
+            lines.push(format!("passed over: {}", count(more, "more place")));
+        }
+        lines
+    }
+
     fn interrupted(&mut self, time_ns: u64, what: &str) {
         if self.interruptions.len() < Self::MOST_INTERRUPTIONS {
             self.interruptions.push(Interruption { time_ns, what: Plain::of(what) });
@@ -117,10 +133,8 @@ impl Source {
         self.events += 1;
         self.span = Some(self.span.map_or((now, now), |(a, b)| (a.min(now), b.max(now))));
         match &event.kind {
-            EventKind::Facts(facts) => {
-                if facts.vendor != Vendor::None || self.machine.is_none() {
-                    self.machine = Some(Machine::new(facts));
-                }
+            EventKind::Facts(facts) if facts.vendor != Vendor::None || self.machine.is_none() => {
+                self.machine = Some(Machine::new(facts));
             }
             EventKind::Hooks { hooks, not_seen } => self.hooks = Some(Hooks::new(hooks, not_seen)),
             EventKind::Loss { hook, records } => {
@@ -176,7 +190,7 @@ impl Digest {
     /// Something of the file could not be read.
     pub(super) fn skipped(&mut self, skipped: &Skipped) {
         let (_, source) = self.current();
-        source.skipped += skipped.count;
+        source.skipped = source.skipped.saturating_add(skipped.count);
         let room = Skipped::MOST_NAMED.saturating_sub(source.skipped_first.len());
         source.skipped_first.extend(skipped.first.iter().take(room).map(|at| Plain::of(at)));
     }
@@ -211,6 +225,12 @@ impl Digest {
             *sum = sum.sum(*counts);
         }
         rules
+    }
+
+    /// What all of them said.
+    pub(super) fn total(&self) -> Counts {
+        let counts = self.sources.iter().flat_map(|source| source.rules.values());
+        counts.fold(Counts::default(), |sum, counts| sum.sum(*counts))
     }
 
     /// The source that is being read, and its number.

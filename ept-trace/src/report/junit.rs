@@ -16,11 +16,11 @@ use crate::analysis::Summary;
 
 /// Writes the report.
 pub(super) fn write(digest: &Digest, summary: &Summary, out: &mut impl Write) -> io::Result<()> {
-    let suites: Vec<_> = digest.sources.iter().enumerate().collect();
-    let all: Vec<_> = suites.iter().map(|(number, _)| cases(digest, *number)).collect();
+    let sources = digest.sources.iter().enumerate();
+    let suites: Vec<_> = sources.map(|(number, source)| (source, cases(digest, number))).collect();
     let mut xml = Writer::new_with_indent(&mut *out, b' ', 2);
     xml.write_event(Event::Decl(BytesDecl::new("1.0", Some("UTF-8"), None)))?;
-    let total = Totals::of(all.iter().flatten());
+    let total = Totals::of(suites.iter().flat_map(|(_, cases)| cases));
     let root = xml.create_element("testsuites").with_attributes([
         ("name", "ept-trace"),
         ("tests", &*total.tests.to_string()),
@@ -28,7 +28,7 @@ pub(super) fn write(digest: &Digest, summary: &Summary, out: &mut impl Write) ->
         ("errors", &*total.errors.to_string()),
     ]);
     root.write_inner_content(|xml| {
-        for ((_, source), cases) in suites.iter().zip(&all) {
+        for (source, cases) in &suites {
             suite(xml, source, cases, &sentence(digest, summary))?;
         }
         Ok(())
@@ -44,14 +44,18 @@ struct Totals {
 }
 
 impl Totals {
-    fn of<'a>(cases: impl Iterator<Item = &'a Case<'a>> + Clone) -> Self {
-        let with = |answer| cases.clone().filter(move |case| case.answer == answer).count();
-        Self {
-            tests: cases.clone().count(),
-            failures: with(Answer::Failed),
-            errors: with(Answer::Incomplete),
-            skipped: with(Answer::Skipped),
+    fn of<'a>(cases: impl Iterator<Item = &'a Case<'a>>) -> Self {
+        let mut totals = Self { tests: 0, failures: 0, errors: 0, skipped: 0 };
+        for case in cases {
+            totals.tests += 1;
+            match case.answer {
+                Answer::Passed => {}
+                Answer::Failed => totals.failures += 1,
+                Answer::Incomplete => totals.errors += 1,
+                Answer::Skipped => totals.skipped += 1,
+            }
         }
+        totals
     }
 }
 
@@ -89,8 +93,9 @@ fn suite<W: Write>(
 
 fn test_case<W: Write>(xml: &mut Writer<W>, case: &Case<'_>) -> io::Result<()> {
     let class = if case.name == "completeness" { "ept-trace" } else { "ept-trace.rules" };
-    let element =
-        xml.create_element("testcase").with_attributes([("name", &*case.name), ("classname", class)]);
+    let element = xml
+        .create_element("testcase")
+        .with_attributes([("name", &*case.name), ("classname", class)]);
     let notes = details(case.groups.iter().copied().filter(|group| is_note(group)));
     if case.answer == Answer::Passed && notes.is_empty() {
         element.write_empty()?;
@@ -102,7 +107,9 @@ fn test_case<W: Write>(xml: &mut Writer<W>, case: &Case<'_>) -> io::Result<()> {
             Ok(())
         }
         Answer::Skipped => {
-            xml.create_element("skipped").with_attribute(("message", &*case.message)).write_empty()?;
+            xml.create_element("skipped")
+                .with_attribute(("message", &*case.message))
+                .write_empty()?;
             Ok(())
         }
         Answer::Failed => {
@@ -133,7 +140,7 @@ fn failure<W: Write>(
 fn details<'a>(groups: impl Iterator<Item = &'a Group>) -> String {
     let mut text = String::new();
     for group in groups {
-        let message = group.examples.first().map_or("", |example| example.message.as_str());
+        let message = &group.first.message;
         let _ = writeln!(text, "{}: {message}\n  {}", group.verdict, occurrence(group));
         for line in evidence(group) {
             let _ = writeln!(text, "    {line}");

@@ -61,8 +61,8 @@ pub(super) fn sentence(digest: &Digest, summary: &Summary) -> String {
     let mut line = match outcome {
         Outcome::Mismatch => {
             let broken = rules.values().filter(|counts| counts.mismatch > 0).count() as u64;
-            let found = rules.values().map(|counts| counts.mismatch).sum();
-            format!("{word}: {} broken, {}", count(broken, "rule"), count(found, "finding"))
+            let found = count(digest.total().mismatch, "finding");
+            format!("{word}: {} broken, {found}", count(broken, "rule"))
         }
         Outcome::Incomplete => format!("{word}: nothing wrong in what was seen"),
         Outcome::Undetermined => format!("{word}: nothing wrong was found"),
@@ -79,7 +79,7 @@ pub(super) fn sentence(digest: &Digest, summary: &Summary) -> String {
     if complaints > 0 {
         let _ = write!(line, "; {} by kernel or VMM", count(complaints, "complaint"));
     }
-    let advisories = rules.values().map(|counts| counts.advisory).sum();
+    let advisories = digest.total().advisory;
     if advisories > 0 {
         let _ = write!(line, "; {}", count_as(advisories, "advisory", "advisories"));
     }
@@ -101,11 +101,11 @@ pub(super) fn not_seen(digest: &Digest, summary: &Summary) -> Option<String> {
 
 /// What could not be judged, and what to add, if something could not.
 fn not_judged(digest: &Digest) -> Option<String> {
-    let rules = digest.rules();
-    let undetermined: u64 = rules.values().map(|counts| counts.undetermined).sum();
+    let undetermined = digest.total().undetermined;
     if undetermined == 0 {
         return None;
     }
+    let rules = digest.rules();
     let mut line = count(undetermined, "judgement") + " undetermined";
     let never = rules.iter().filter(|(_, counts)| counts.is_only_undetermined());
     let never: Vec<_> = never.map(|(rule, _)| *rule).collect();
@@ -113,7 +113,7 @@ fn not_judged(digest: &Digest) -> Option<String> {
         let _ = write!(line, " (never judged: {})", never.join(", "));
     }
     let groups = digest.findings.with(Verdict::Undetermined);
-    let add = advice(groups.iter().map(|group| group.examples[0].message.as_str()));
+    let add = advice(groups.iter().map(|group| group.first.message.as_str()));
     let flags = add.iter().map(|advice| advice.add).filter(|add| add.starts_with("--"));
     let flags: Vec<_> = flags.collect();
     if !flags.is_empty() {

@@ -57,10 +57,7 @@ mod tests {
     #[test]
     fn what_steers_stands_there_by_its_number() {
         let hostile = "a\x1b[31mb\u{202e}c\nd\u{9b}\u{fffe}\0";
-        assert_eq!(
-            Plain::of(hostile).as_str(),
-            r"a\u{1b}[31mb\u{202e}c\nd\u{9b}\u{fffe}\u{0}"
-        );
+        assert_eq!(Plain::of(hostile).as_str(), r"a\u{1b}[31mb\u{202e}c\nd\u{9b}\u{fffe}\u{0}");
     }
 
     #[test]

@@ -3,12 +3,13 @@
 //! A mismatch fails at level `error`, an advisory at `warning`. What is undetermined has the kind
 //! `open`, which is the standard's word for it (3.27.9) and allows no level but `none`.
 
-use std::io::{self, Write};
+use std::fmt::Write as _;
+use std::io;
 
 use serde_json::{Value, json};
 
 use super::cases::occurrence;
-use super::digest::{Digest, Group, Source};
+use super::digest::{Digest, Example, Group, Piece, Source};
 use super::outcome::sentence;
 use super::words::{in_short, part, seconds};
 use crate::analysis::Summary;
@@ -16,7 +17,11 @@ use crate::model::Verdict;
 use crate::rules::{RULES, Rule};
 
 /// Writes the report.
-pub(super) fn write(digest: &Digest, summary: &Summary, out: &mut impl Write) -> io::Result<()> {
+pub(super) fn write(
+    digest: &Digest,
+    summary: &Summary,
+    out: &mut impl io::Write,
+) -> io::Result<()> {
     let verdicts = [Verdict::Mismatch, Verdict::Advisory, Verdict::Undetermined];
     let groups = verdicts.into_iter().flat_map(|verdict| digest.findings.with(verdict));
     let results: Vec<_> = groups.map(|group| result(digest, group)).collect();
@@ -37,7 +42,7 @@ pub(super) fn write(digest: &Digest, summary: &Summary, out: &mut impl Write) ->
         }],
     });
     serde_json::to_writer_pretty(&mut *out, &log)?;
-    writeln!(out)
+    out.write_all(b"\n")
 }
 
 /// A rule, in the words of `explain`.
@@ -67,7 +72,9 @@ fn uri(path: &str) -> String {
             b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => {
                 uri.push(byte.into());
             }
-            _ => uri.push_str(&format!("%{byte:02X}")),
+            _ => {
+                let _ = write!(uri, "%{byte:02X}");
+            }
         }
     }
     // Two slashes would begin the name of a host.
@@ -80,12 +87,14 @@ fn result(digest: &Digest, group: &Group) -> Value {
         Verdict::Advisory => ("fail", "warning"),
         Verdict::Undetermined | Verdict::Ok => ("open", "none"),
     };
-    let message = group.examples.first().map_or("", |example| example.message.as_str());
-    let place = group.examples.first().and_then(|example| Some((example.vm?, example.vcpu)));
-    let place = place.map(|(vm, vcpu)| match vcpu {
-        Some(vcpu) => format!("VM {vm}/vCPU {vcpu}"),
-        None => format!("VM {vm}"),
-    });
+    let Example { message, vm, vcpu, .. } = &group.first;
+    let place = match (vm, vcpu) {
+        (Some(vm), Some(vcpu)) => Some(format!("VM {vm}/vCPU {vcpu}")),
+        (Some(vm), None) => Some(format!("VM {vm}")),
+        (None, Some(vcpu)) => Some(format!("vCPU {vcpu}")),
+        (None, None) => None,
+    };
+    let examples = std::iter::once(&group.first).chain(&group.next);
     json!({
         "ruleId": group.rule,
         "ruleIndex": RULES.iter().position(|rule| rule.id == group.rule),
@@ -100,17 +109,20 @@ fn result(digest: &Digest, group: &Group) -> Value {
         "properties": {
             "firstNs": group.first_ns,
             "lastNs": group.last_ns,
-            "evidence": group.examples.iter().map(|example| json!({
-                "time": seconds(example.time_ns),
-                "about": example.about.as_str(),
-                "message": example.message.as_str(),
-                "evidence": example.evidence.iter().map(|piece| json!({
-                    "what": piece.what.as_str(),
-                    "value": piece.value.as_str(),
-                    "origin": piece.origin.as_str(),
-                })).collect::<Vec<_>>(),
-            })).collect::<Vec<_>>(),
+            "evidence": examples.map(example).collect::<Vec<_>>(),
         },
+    })
+}
+
+fn example(example: &Example) -> Value {
+    let evidence = example.evidence.iter().map(|Piece { what, value, origin }| {
+        json!({ "what": what.as_str(), "value": value.as_str(), "origin": origin.as_str() })
+    });
+    json!({
+        "time": seconds(example.time_ns),
+        "about": example.about.as_str(),
+        "message": example.message.as_str(),
+        "evidence": evidence.collect::<Vec<_>>(),
     })
 }
 
@@ -136,25 +148,15 @@ fn invocation(digest: &Digest, summary: &Summary) -> Value {
             .push(json!({ "level": level, "message": { "text": text }, "locations": locations }));
     };
     for (number, source) in digest.sources.iter().enumerate() {
-        for gone in &source.interruptions {
-            notify("error", number, format!("at {}: {}", seconds(gone.time_ns), gone.what));
-        }
-        if source.more_interruptions > 0 {
-            notify("error", number, format!("{} more losses or gaps", source.more_interruptions));
-        }
-        for place in &source.skipped_first {
-            notify("error", number, format!("passed over: {place}"));
-        }
-        if source.skipped > 0 {
-            notify("error", number, format!("{} places could not be read", source.skipped));
+        for line in source.not_seen() {
+            notify("error", number, line);
         }
     }
     for complaint in digest.complaints.first() {
         let at = seconds(complaint.first_ns);
-        let text = format!("at {at}, {}: {}", complaint.by, complaint.text);
+        let text = format!("at {at} s, {}: {}", complaint.by, complaint.text);
         notify("warning", complaint.source, text);
     }
-    let is_complete = !summary.is_incomplete()
-        && !digest.sources.iter().any(Source::is_incomplete);
+    let is_complete = !summary.is_incomplete() && !digest.sources.iter().any(Source::is_incomplete);
     json!({ "executionSuccessful": is_complete, "toolExecutionNotifications": notifications })
 }

@@ -14,11 +14,12 @@ pub(super) fn write(digest: &Digest, summary: &Summary, out: &mut impl Write) ->
     let mut points = vec![];
     for (number, source) in digest.sources.iter().enumerate() {
         let name = source.name();
-        let prefix =
-            if digest.sources.len() > 1 { format!("{name}: ") } else { String::new() };
+        let prefix = if digest.sources.len() > 1 { format!("{name}: ") } else { String::new() };
         points.extend(cases(digest, number).into_iter().map(|case| (prefix.clone(), case)));
     }
     writeln!(out, "TAP version 14")?;
+    // By the grammar, nothing is between the version and the plan.
+    writeln!(out, "1..{}", points.len())?;
     writeln!(out, "# {}", sentence(digest, summary))?;
     for source in &digest.sources {
         match &source.machine {
@@ -26,7 +27,6 @@ pub(super) fn write(digest: &Digest, summary: &Summary, out: &mut impl Write) ->
             None => writeln!(out, "# {}", source.name())?,
         }
     }
-    writeln!(out, "1..{}", points.len())?;
     for (index, (prefix, case)) in points.iter().enumerate() {
         point(out, index + 1, prefix, case)?;
     }
@@ -65,9 +65,8 @@ fn diagnostics(out: &mut impl Write, case: &Case<'_>) -> io::Result<()> {
         writeln!(out, "  findings:")?;
     }
     for group in &case.groups {
-        let message = group.examples.first().map_or("", |example| example.message.as_str());
         writeln!(out, "    - verdict: {}", quoted(&group.verdict.to_string())?)?;
-        writeln!(out, "      message: {}", quoted(message)?)?;
+        writeln!(out, "      message: {}", quoted(group.first.message.as_str())?)?;
         writeln!(out, "      count: {}", group.count)?;
         writeln!(out, "      about: {}", quoted(&occurrence(group))?)?;
         let evidence = evidence(group);

@@ -58,7 +58,7 @@ impl<W: Write> Page<'_, W> {
         for source in &self.digest.sources {
             write!(self.out, "  {}: {}", source.name(), count(source.events, "observation"))?;
             if let Some((first, last)) = source.span {
-                write!(self.out, ", {} to {}", seconds(first), seconds(last))?;
+                write!(self.out, ", {} to {} s", seconds(first), seconds(last))?;
             }
             if let Some(machine) = &source.machine {
                 write!(self.out, ", {machine}")?;
@@ -81,11 +81,11 @@ impl<W: Write> Page<'_, W> {
     }
 
     fn finding(&mut self, group: &Group) -> io::Result<()> {
-        let [example, ..] = &*group.examples else { return Ok(()) };
+        let example = &group.first;
         let name = rule_name(group.rule);
         let verdict = self.coloured(&group.verdict.to_string(), group.verdict);
         writeln!(self.out, "\n  {} {name}  {verdict}: {}", group.rule, example.message)?;
-        writeln!(self.out, "    at {}: {}", seconds(example.time_ns), example.about)?;
+        writeln!(self.out, "    at {} s: {}", seconds(example.time_ns), example.about)?;
         if self.digest.sources.len() > 1 {
             writeln!(self.out, "    in {}", self.name(group.source))?;
         }
@@ -104,7 +104,7 @@ impl<W: Write> Page<'_, W> {
             return Ok(());
         }
         let last = seconds(group.last_ns);
-        writeln!(self.out, "    {} more like this, last at {last}", group.count - 1)
+        writeln!(self.out, "    {} more like this, the last at {last} s", group.count - 1)
     }
 
     fn undetermined(&mut self) -> io::Result<()> {
@@ -115,12 +115,12 @@ impl<W: Write> Page<'_, W> {
         writeln!(self.out, "\nUndetermined: a fact is missing")?;
         for group in &groups {
             let name = rule_name(group.rule);
-            let message = &group.examples[0].message;
+            let message = &group.first.message;
             let times = count(group.count, "time");
             writeln!(self.out, "  {} {name}, {times}: {message}", group.rule)?;
         }
         self.left_out(Verdict::Undetermined)?;
-        let messages = groups.iter().map(|group| group.examples[0].message.as_str());
+        let messages = groups.iter().map(|group| group.first.message.as_str());
         for advice in advice(messages) {
             writeln!(self.out, "  add {}: {}", advice.add, advice.tells)?;
         }
@@ -142,10 +142,10 @@ impl<W: Write> Page<'_, W> {
         writeln!(self.out, "\nComplaints, by themselves")?;
         for complaint in complaints.first() {
             let (by, text) = (&complaint.by, &complaint.text);
-            writeln!(self.out, "  at {} {by}: {text}", seconds(complaint.first_ns))?;
+            writeln!(self.out, "  at {} s, {by}: {text}", seconds(complaint.first_ns))?;
             if complaint.count > 1 {
                 let (more, last) = (complaint.count - 1, seconds(complaint.last_ns));
-                writeln!(self.out, "    {more} more like this, last at {last}")?;
+                writeln!(self.out, "    {more} more like this, the last at {last} s")?;
             }
         }
         if complaints.left_out > 0 {
@@ -162,18 +162,8 @@ impl<W: Write> Page<'_, W> {
         writeln!(self.out, "\nNot seen")?;
         for source in incomplete() {
             let name = source.name();
-            for gone in &source.interruptions {
-                writeln!(self.out, "  {name}: at {}: {}", seconds(gone.time_ns), gone.what)?;
-            }
-            if source.more_interruptions > 0 {
-                writeln!(self.out, "  {name}: and {} more times", source.more_interruptions)?;
-            }
-            for place in &source.skipped_first {
-                writeln!(self.out, "  {name}: passed over: {place}")?;
-            }
-            let more = source.skipped.saturating_sub(source.skipped_first.len() as u64);
-            if more > 0 {
-                writeln!(self.out, "  {name}: and {more} more places")?;
+            for line in source.not_seen() {
+                writeln!(self.out, "  {name}: {line}")?;
             }
         }
         Ok(())

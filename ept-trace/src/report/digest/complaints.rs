@@ -1,6 +1,7 @@
 //! What the kernel, and programs that use KVM, have complained of by themselves.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 use super::Plain;
 use super::findings::shape;
@@ -85,7 +86,7 @@ fn describe(dump: &VmcsDump) -> String {
     ];
     for (what, value) in parts {
         if let Some(value) = value {
-            text += &format!(", {what} {value:#x}");
+            let _ = write!(text, ", {what} {value:#x}");
         }
     }
     text

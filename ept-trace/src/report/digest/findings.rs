@@ -25,8 +25,10 @@ pub(in crate::report) struct Group {
     pub first_ns: u64,
     /// Time of the last, in nanoseconds.
     pub last_ns: u64,
-    /// The first of them; there is one at least.
-    pub examples: Vec<Example>,
+    /// The first of them.
+    pub first: Example,
+    /// Those after it, as far as they are kept.
+    pub next: Vec<Example>,
 }
 
 /// A finding.
@@ -99,8 +101,8 @@ impl Findings {
     const MOST_OF_RULE: usize = 20;
     /// Kinds that are kept of one verdict: what is undetermined cannot crowd out a mismatch.
     const MOST_OF_VERDICT: usize = 1000;
-    /// Findings of a kind that are kept in full.
-    const MOST_EXAMPLES: usize = 3;
+    /// Findings of a kind that are kept besides the first.
+    const MOST_NEXT: usize = 2;
 
     /// Takes in what is not ok.
     pub(super) fn add(&mut self, source: usize, judged: &Judged, judgement: &Judgement) {
@@ -111,15 +113,16 @@ impl Findings {
         if let Some(group) = self.groups.get_mut(&key) {
             group.count += 1;
             group.last_ns = group.last_ns.max(time_ns);
-            if group.examples.len() < Self::MOST_EXAMPLES {
-                group.examples.push(Example::new(judged, judgement));
+            if group.next.len() < Self::MOST_NEXT {
+                group.next.push(Example::new(judged, judgement));
             }
             return;
         }
         let first = (source, rule, verdict, String::new());
-        let of_rule = self.groups.range(first..).take_while(|(of, _)| {
-            (of.0, of.1, of.2) == (source, rule, verdict)
-        });
+        let of_rule = self
+            .groups
+            .range(first..)
+            .take_while(|(of, _)| (of.0, of.1, of.2) == (source, rule, verdict));
         let of_verdict = self.of_verdict.entry(verdict).or_default();
         if *of_verdict >= Self::MOST_OF_VERDICT || of_rule.count() >= Self::MOST_OF_RULE {
             *self.left_out.entry(verdict).or_default() += 1;
@@ -134,7 +137,8 @@ impl Findings {
             count: 1,
             first_ns: time_ns,
             last_ns: time_ns,
-            examples: vec![Example::new(judged, judgement)],
+            first: Example::new(judged, judgement),
+            next: vec![],
         };
         self.groups.insert(key, group);
     }

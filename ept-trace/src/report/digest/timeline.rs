@@ -9,14 +9,14 @@ use crate::model::{EventKind, Mode, Verdict};
 #[derive(Debug, Default)]
 pub(in crate::report) struct Timeline {
     /// By source, VM, thread where the VM is not known, and vCPU.
-    vcpus: BTreeMap<(usize, u32, u32, Option<u32>), Vcpu>,
+    lanes: BTreeMap<(usize, u32, u32, Option<u32>), Lane>,
     /// Observations of vCPUs that have no place.
     pub left_out: u64,
 }
 
-/// A vCPU, or a VM where it is not known of which vCPU something is.
+/// What is known of a vCPU; or of a VM, where it is not known of which vCPU something is.
 #[derive(Debug)]
-pub(in crate::report) struct Vcpu {
+pub(in crate::report) struct Lane {
     /// Number of the VM; 0 if it is not known.
     pub vm: u32,
     /// The thread that created the VM, or the vCPU's own in a log; 0 if it is not known.
@@ -52,12 +52,7 @@ pub(in crate::report) struct Step {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::report) enum Change {
     /// A decision came out otherwise.
-    Decided {
-        mode: Option<Mode>,
-        maxphyaddr: Option<u32>,
-        level: Option<u8>,
-        expected: Option<u8>,
-    },
+    Decided { mode: Option<Mode>, maxphyaddr: Option<u32>, level: Option<u8>, expected: Option<u8> },
     /// A page of this level became a root.
     Page { level: u8 },
     /// Another root was handed to the hardware.
@@ -121,7 +116,7 @@ impl Change {
     }
 }
 
-impl Vcpu {
+impl Lane {
     /// Changes that are kept.
     const MOST_STEPS: usize = 200;
     /// Findings of each verdict that are kept.
@@ -158,32 +153,32 @@ impl Vcpu {
 
 impl Timeline {
     /// vCPUs that are kept.
-    const MOST_VCPUS: usize = 200;
+    const MOST_LANES: usize = 200;
 
     pub(super) fn event(&mut self, source: usize, judged: &Judged) {
         let kind = &judged.event.kind;
         let Some((vm, pid)) = whose(kind) else { return };
         if matches!(kind, EventKind::VmGone { .. }) {
-            let of_vm = self.vcpus.range_mut((source, vm, 0, None)..=(source, vm, 0, Some(!0)));
-            of_vm.for_each(|(_, vcpu)| vcpu.gone_ns = Some(judged.event.time_ns));
+            let of_vm = self.lanes.range_mut((source, vm, 0, None)..=(source, vm, 0, Some(!0)));
+            of_vm.for_each(|(_, lane)| lane.gone_ns = Some(judged.event.time_ns));
             return;
         }
         let thread = if vm == 0 { pid } else { 0 };
         let key = (source, vm, thread, kind.vcpu());
         let change = Change::of(judged);
-        if let Some(vcpu) = self.vcpus.get_mut(&key) {
-            vcpu.event(judged, change);
+        if let Some(lane) = self.lanes.get_mut(&key) {
+            lane.event(judged, change);
             return;
         }
         if change.is_none() && judged.verdict() == Verdict::Ok {
             return;
         }
-        if self.vcpus.len() >= Self::MOST_VCPUS {
+        if self.lanes.len() >= Self::MOST_LANES {
             self.left_out += 1;
             return;
         }
         let (first_ns, last_ns) = (judged.event.time_ns, judged.event.time_ns);
-        let mut vcpu = Vcpu {
+        let mut lane = Lane {
             vm,
             pid,
             vcpu: kind.vcpu(),
@@ -196,14 +191,14 @@ impl Timeline {
             marks: vec![],
             last: [None; 5],
         };
-        vcpu.event(judged, change);
-        self.vcpus.insert(key, vcpu);
+        lane.event(judged, change);
+        self.lanes.insert(key, lane);
     }
 
     /// The vCPUs of a source, by VM.
-    pub(in crate::report) fn of(&self, source: usize) -> impl Iterator<Item = &Vcpu> {
-        let of_source = self.vcpus.range((source, 0, 0, None)..(source + 1, 0, 0, None));
-        of_source.map(|(_, vcpu)| vcpu)
+    pub(in crate::report) fn of(&self, source: usize) -> impl Iterator<Item = &Lane> {
+        let of_source = self.lanes.range((source, 0, 0, None)..(source + 1, 0, 0, None));
+        of_source.map(|(_, lane)| lane)
     }
 }
 

@@ -72,7 +72,7 @@ fn class(verdict: Verdict) -> &'static str {
 }
 
 fn finding(digest: &Digest, group: &Group) -> Markup {
-    let Some((first, others)) = group.examples.split_first() else { return html! {} };
+    let Group { first, next, .. } = group;
     let source = digest.sources.get(group.source).filter(|_| digest.sources.len() > 1);
     html! {
         article class=(class(group.verdict)) {
@@ -88,10 +88,10 @@ fn finding(digest: &Digest, group: &Group) -> Markup {
                     (seconds(group.last_ns)) " s."
                 }
             }
-            @if !others.is_empty() {
+            @if !next.is_empty() {
                 details {
                     summary { "The next of them" }
-                    @for other in others {
+                    @for other in next {
                         p.when { "at " (seconds(other.time_ns)) " s: " (other.about) }
                         p { (other.message) }
                         (evidence(other))
@@ -134,8 +134,7 @@ pub(super) fn pieces(title: &str, pieces: &[Piece]) -> Markup {
 /// What could not be judged, and what to add.
 pub(super) fn undetermined(digest: &Digest) -> Markup {
     let groups = digest.findings.with(Verdict::Undetermined);
-    let messages = groups.iter().flat_map(|group| group.examples.first());
-    let advice = advice(messages.map(|example| example.message.as_str()));
+    let advice = advice(groups.iter().map(|group| group.first.message.as_str()));
     html! {
         @if !groups.is_empty() {
             section #undetermined {
@@ -149,11 +148,9 @@ pub(super) fn undetermined(digest: &Digest) -> Markup {
                 }
                 ul.undetermined {
                     @for group in &groups {
-                        @if let Some(example) = group.examples.first() {
-                            li {
-                                strong { (group.rule) " " (rule_name(group.rule)) }
-                                ", " (count(group.count, "time")) ": " (example.message)
-                            }
+                        li {
+                            strong { (group.rule) " " (rule_name(group.rule)) }
+                            ", " (count(group.count, "time")) ": " (group.first.message)
                         }
                     }
                 }

@@ -9,7 +9,7 @@ use std::io::{self, Write};
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::digest::{Counts, Digest, Source};
+use super::digest::{Digest, Source};
 use super::outcome::{Outcome, sentence};
 use super::words::seconds;
 use crate::analysis::Summary;
@@ -111,14 +111,13 @@ fn of_source(source: &Source) -> Markup {
 
 /// The counts that matter most; what was not observed at all is left out.
 fn counts(digest: &Digest, summary: &Summary) -> Markup {
-    let rules = digest.rules();
-    let verdicts: [(_, fn(&Counts) -> u64, _); 3] = [
-        ("mismatches", |counts| counts.mismatch, "mismatch"),
-        ("undetermined", |counts| counts.undetermined, "undetermined"),
-        ("advisories", |counts| counts.advisory, "advisory"),
+    let total = digest.total();
+    let verdicts = [
+        ("mismatches", total.mismatch, "mismatch"),
+        ("undetermined", total.undetermined, "undetermined"),
+        ("advisories", total.advisory, "advisory"),
     ];
-    let verdicts =
-        verdicts.map(|(what, of, class)| (what, rules.values().map(of).sum(), Some(class)));
+    let verdicts = verdicts.map(|(what, number, class)| (what, number, Some(class)));
     let seen = [
         ("decisions", summary.decisions),
         ("walks", summary.walks),

@@ -8,7 +8,7 @@ use super::findings::pieces;
 use crate::analysis::{LevelShape, Summary};
 use crate::report::digest::{Digest, Ended, Source};
 use crate::report::plain::Plain;
-use crate::report::words::{rule_name, seconds};
+use crate::report::words::rule_name;
 use crate::rules::RULES;
 
 /// So many VMs have their tables shown.
@@ -181,8 +181,7 @@ fn number(number: u64, class: &str) -> Markup {
 
 /// What was seen, and what was not.
 pub(super) fn completeness(digest: &Digest, summary: &Summary) -> Markup {
-    let is_complete =
-        !summary.is_incomplete() && !digest.sources.iter().any(Source::is_incomplete);
+    let is_complete = !summary.is_incomplete() && !digest.sources.iter().any(Source::is_incomplete);
     html! {
         section #seen {
             h2 { "Seen, and not seen" }
@@ -202,15 +201,9 @@ pub(super) fn completeness(digest: &Digest, summary: &Summary) -> Markup {
 }
 
 fn missing(source: &Source) -> Markup {
-    let more = source.skipped.saturating_sub(source.skipped_first.len() as u64);
     html! {
         h3 { (source.name()) }
-        ul.missing {
-            @for gone in &source.interruptions { li { "at " (seconds(gone.time_ns)) " s: " (gone.what) } }
-            @if source.more_interruptions > 0 { li { "and " (source.more_interruptions) " more times" } }
-            @for place in &source.skipped_first { li { "passed over: " (place) } }
-            @if more > 0 { li { "and " (more) " more places passed over" } }
-        }
+        ul.missing { @for line in source.not_seen() { li { (line) } } }
     }
 }
 

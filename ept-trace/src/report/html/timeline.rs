@@ -6,9 +6,9 @@ mod lane;
 
 use maud::{Markup, html};
 
-use self::lane::{lane, mark};
+use self::lane::{draw, mark};
 use crate::model::Verdict;
-use crate::report::digest::{Change, Digest, Mark, Step, Vcpu};
+use crate::report::digest::{Change, Digest, Lane, Mark, Step};
 use crate::report::words::{count, seconds};
 
 /// So many VMs without findings are shown at once; the others are folded away.
@@ -18,7 +18,7 @@ const MOST_AT_ONCE: usize = 12;
 struct Vm<'a> {
     number: u32,
     pid: u32,
-    vcpus: Vec<&'a Vcpu>,
+    lanes: Vec<&'a Lane>,
 }
 
 /// A stretch of time, in nanoseconds.
@@ -41,26 +41,26 @@ impl Span {
 impl<'a> Vm<'a> {
     fn of_source(digest: &'a Digest, source: usize) -> Vec<Self> {
         let mut vms: Vec<Self> = vec![];
-        for vcpu in digest.timeline.of(source) {
-            let (number, pid) = (vcpu.vm, vcpu.pid);
+        for lane in digest.timeline.of(source) {
+            let (number, pid) = (lane.vm, lane.pid);
             // Without the VM's number it is not known which threads are of one VM.
             match vms.last_mut().filter(|last| last.number == number && number != 0) {
-                Some(last) => last.vcpus.push(vcpu),
-                None => vms.push(Self { number, pid, vcpus: vec![vcpu] }),
+                Some(last) => last.lanes.push(lane),
+                None => vms.push(Self { number, pid, lanes: vec![lane] }),
             }
         }
         vms
     }
 
     fn span(&self) -> Span {
-        let from = self.vcpus.iter().map(|vcpu| vcpu.first_ns).min().unwrap_or_default();
-        let ends = self.vcpus.iter().map(|vcpu| vcpu.gone_ns.unwrap_or(vcpu.last_ns));
+        let from = self.lanes.iter().map(|lane| lane.first_ns).min().unwrap_or_default();
+        let ends = self.lanes.iter().map(|lane| lane.gone_ns.unwrap_or(lane.last_ns));
         Span { from, to: ends.max().unwrap_or_default().max(from) }
     }
 
     /// The worst that was found.
     fn worst(&self) -> Verdict {
-        let marks = self.vcpus.iter().flat_map(|vcpu| &vcpu.marks);
+        let marks = self.lanes.iter().flat_map(|lane| &lane.marks);
         marks.map(|mark| mark.verdict).max().unwrap_or(Verdict::Ok)
     }
 }
@@ -68,15 +68,17 @@ impl<'a> Vm<'a> {
 /// The timelines of all sources.
 pub(super) fn timeline(digest: &Digest) -> Markup {
     let sources = 0..digest.sources.len();
-    let with_vms: Vec<_> =
-        sources.map(|source| (source, Vm::of_source(digest, source))).filter(|(_, vms)| !vms.is_empty()).collect();
+    let with_vms: Vec<_> = sources
+        .map(|source| (source, Vm::of_source(digest, source)))
+        .filter(|(_, vms)| !vms.is_empty())
+        .collect();
     html! {
         @if !with_vms.is_empty() {
             section #timeline {
                 h2 { "Root levels over time" }
                 (legend())
                 @for (source, vms) in &with_vms {
-                    @if digest.sources.len() > 1 { h3 { (digest.sources[*source].name()) } }
+                    @if digest.sources.len() > 1 { p.source { (digest.sources[*source].name()) } }
                     (of_source(vms))
                 }
                 @if digest.timeline.left_out > 0 {
@@ -130,14 +132,14 @@ fn card(vm: &Vm<'_>) -> Markup {
     };
     html! {
         article.vm {
-            h4 {
+            h3 {
                 (name)
                 span.when {
                     @if vm.number != 0 && vm.pid != 0 { " pid " (vm.pid) "," }
                     " at " (seconds(span.from)) " s"
                 }
             }
-            @for vcpu in &vm.vcpus { (lane(vcpu, span)) }
+            @for lane in &vm.lanes { (draw(lane, span)) }
             p.axis aria-hidden="true" {
                 span { "+0" } span { "+" (duration(span.to - span.from)) }
             }
@@ -148,13 +150,13 @@ fn card(vm: &Vm<'_>) -> Markup {
 
 /// The same as a table.
 fn changes(vm: &Vm<'_>, span: Span) -> Markup {
-    let mut rows: Vec<(u64, &Vcpu, Markup)> = vec![];
-    for vcpu in &vm.vcpus {
-        rows.extend(vcpu.steps.iter().map(|step| (step.time_ns, *vcpu, words(step))));
-        rows.extend(vcpu.marks.iter().map(|mark| (mark.time_ns, *vcpu, found(*mark))));
+    let mut rows: Vec<(u64, Option<u32>, Markup)> = vec![];
+    for lane in &vm.lanes {
+        rows.extend(lane.steps.iter().map(|step| (step.time_ns, lane.vcpu, words(step))));
+        rows.extend(lane.marks.iter().map(|mark| (mark.time_ns, lane.vcpu, found(*mark))));
     }
     rows.sort_by_key(|(time_ns, ..)| *time_ns);
-    let more: u64 = vm.vcpus.iter().map(|vcpu| vcpu.more_steps).sum();
+    let more: u64 = vm.lanes.iter().map(|lane| lane.more_steps).sum();
     html! {
         details {
             summary { "In words, " (count(rows.len() as u64, "line")) }
@@ -164,7 +166,7 @@ fn changes(vm: &Vm<'_>, span: Span) -> Markup {
                     @for (time_ns, vcpu, what) in &rows {
                         tr {
                             td { (duration(time_ns.saturating_sub(span.from))) }
-                            td { @match vcpu.vcpu { Some(vcpu) => (vcpu), None => "–" } }
+                            td { @match vcpu { Some(vcpu) => (vcpu), None => "–" } }
                             td { (what) }
                         }
                     }

@@ -4,7 +4,7 @@ use maud::{Markup, html};
 
 use super::Span;
 use crate::model::Verdict;
-use crate::report::digest::{Change, Mark, Step, Vcpu};
+use crate::report::digest::{Change, Lane, Mark, Step};
 use crate::report::words::seconds;
 
 /// Height of a level, and where the first is, in pixels.
@@ -12,14 +12,15 @@ const ROW: usize = 16;
 const TOP: usize = 20;
 
 /// The root level over time, roots in use, and findings.
-pub(super) fn lane(vcpu: &Vcpu, span: Span) -> Markup {
-    let line = line(vcpu);
-    let levels = levels(vcpu, &line);
-    let y = |level: u8| TOP + ROW * levels.iter().position(|at| *at == level).unwrap_or(0);
-    let end = span.place(vcpu.gone_ns.unwrap_or(vcpu.last_ns));
+pub(super) fn draw(lane: &Lane, span: Span) -> Markup {
+    let course = course(lane);
+    let levels = levels(lane, &course);
+    let row = |level: u8| levels.iter().position(|at| *at == drawn(level)).unwrap_or(0);
+    let y = |level: u8| TOP + ROW * row(level);
+    let end = span.place(lane.gone_ns.unwrap_or(lane.last_ns));
     let height = TOP + ROW * levels.len() - 6;
-    let (name, story) = (name(vcpu), story(vcpu, &line));
-    let ends = line.iter().skip(1).map(|stretch| span.place(stretch.from_ns));
+    let (name, story) = (name(lane), story(lane, &course));
+    let ends = course.iter().skip(1).map(|stretch| span.place(stretch.from_ns));
     let ends = ends.chain([end.clone()]);
     html! {
         div.lane {
@@ -30,10 +31,10 @@ pub(super) fn lane(vcpu: &Vcpu, span: Span) -> Markup {
                     @for level in &levels {
                         line.guide x1="0%" x2="100%" y1=(y(*level)) y2=(y(*level)) {}
                     }
-                    @for (index, (stretch, end)) in line.iter().zip(ends).enumerate() {
+                    @for (index, (stretch, end)) in course.iter().zip(ends).enumerate() {
                         @let from = span.place(stretch.from_ns);
                         @let at = y(stretch.level);
-                        @if let Some(before) = index.checked_sub(1).and_then(|index| line.get(index)) {
+                        @if let Some(before) = index.checked_sub(1).and_then(|index| course.get(index)) {
                             line.step x1=(from) x2=(from) y1=(y(before.level)) y2=(at) {}
                         }
                         @if let Some(expected) = stretch.expected {
@@ -41,20 +42,20 @@ pub(super) fn lane(vcpu: &Vcpu, span: Span) -> Markup {
                         }
                         line.level x1=(from) x2=(end) y1=(at) y2=(at) {}
                     }
-                    @for step in &vcpu.steps {
+                    @for step in &lane.steps {
                         @if let Change::Handed { level, nested, .. } = step.change {
                             @let class = if nested { "nested" } else { "root" };
                             circle class=(class) cx=(span.place(step.time_ns)) cy=(y(level)) r="4" {}
                         }
                     }
-                    @for found in &vcpu.marks { (mark(&span.place(found.time_ns), found.verdict, Some(found))) }
+                    @for found in &lane.marks { (mark(&span.place(found.time_ns), found.verdict, Some(found))) }
                 }
             }
         }
     }
 }
 
-/// A stretch of the line.
+/// A stretch of the course.
 struct Stretch {
     from_ns: u64,
     level: u8,
@@ -63,59 +64,56 @@ struct Stretch {
 }
 
 /// What the line shows: decisions, else root pages, else roots handed to the hardware.
-fn line(vcpu: &Vcpu) -> Vec<Stretch> {
-    let sorts: [fn(&Change) -> Option<(u8, Option<u8>)>; 3] = [
-        |change| match *change {
-            Change::Decided { level, expected, .. } => {
-                level.map(|level| (level, expected.filter(|expected| *expected != level)))
-            }
-            _ => None,
-        },
-        |change| match *change {
-            Change::Page { level } => Some((level, None)),
-            _ => None,
-        },
-        |change| match *change {
-            Change::Handed { level, nested: false, .. } => Some((level, None)),
-            _ => None,
-        },
-    ];
-    let lines = sorts.map(|level_of| {
-        let stretch = |step: &Step| {
-            let (level, expected) = level_of(&step.change)?;
-            Some(Stretch { from_ns: step.time_ns, level, expected })
-        };
-        let mut line: Vec<_> = vcpu.steps.iter().filter_map(stretch).collect();
-        line.dedup_by_key(|stretch| (stretch.level, stretch.expected));
-        line
-    });
-    lines.into_iter().find(|line| !line.is_empty()).unwrap_or_default()
+fn course(lane: &Lane) -> Vec<Stretch> {
+    let ranked = || lane.steps.iter().filter_map(stretch);
+    let first = ranked().map(|(rank, _)| rank).min();
+    let mut course: Vec<_> =
+        ranked().filter(|(rank, _)| Some(*rank) == first).map(|(_, stretch)| stretch).collect();
+    course.dedup_by_key(|stretch| (stretch.level, stretch.expected));
+    course
+}
+
+fn stretch(step: &Step) -> Option<(u8, Stretch)> {
+    let (rank, level, expected) = match step.change {
+        Change::Decided { level, expected, .. } => (0, level?, expected),
+        Change::Page { level } => (1, level, None),
+        Change::Handed { level, nested: false, .. } => (2, level, None),
+        Change::Handed { .. } | Change::Shadowed { .. } => return None,
+    };
+    let expected = expected.filter(|expected| *expected != level);
+    Some((rank, Stretch { from_ns: step.time_ns, level, expected }))
 }
 
 /// The levels that have a row: 5 and 4, and what else there is; the highest first.
-fn levels(vcpu: &Vcpu, line: &[Stretch]) -> Vec<u8> {
-    let mut levels = vec![5, 4];
-    levels.extend(line.iter().flat_map(|stretch| [Some(stretch.level), stretch.expected]).flatten());
-    levels.extend(vcpu.steps.iter().filter_map(|step| match step.change {
+fn levels(lane: &Lane, course: &[Stretch]) -> Vec<u8> {
+    let of_course = course.iter().flat_map(|stretch| [Some(stretch.level), stretch.expected]);
+    let of_roots = lane.steps.iter().map(|step| match step.change {
         Change::Handed { level, .. } => Some(level),
         _ => None,
-    }));
+    });
+    let mut levels: Vec<_> = of_course.chain(of_roots).flatten().map(drawn).collect();
+    levels.extend([5, 4]);
     levels.sort_unstable_by(|a, b| b.cmp(a));
     levels.dedup();
     levels
 }
 
-fn name(vcpu: &Vcpu) -> String {
-    vcpu.vcpu.map_or_else(|| "entries".to_owned(), |vcpu| format!("vCPU {vcpu}"))
+/// Where a level is drawn that no table has, but a file.
+fn drawn(level: u8) -> u8 {
+    level.clamp(1, 5)
+}
+
+fn name(lane: &Lane) -> String {
+    lane.vcpu.map_or_else(|| "entries".to_owned(), |vcpu| format!("vCPU {vcpu}"))
 }
 
 /// The lane in words.
-fn story(vcpu: &Vcpu, line: &[Stretch]) -> String {
-    let widths = vcpu.steps.iter().filter_map(|step| match step.change {
+fn story(lane: &Lane, course: &[Stretch]) -> String {
+    let widths = lane.steps.iter().filter_map(|step| match step.change {
         Change::Decided { maxphyaddr, .. } => maxphyaddr,
         _ => None,
     });
-    let levels = line.iter().map(|stretch| u32::from(stretch.level));
+    let levels = course.iter().map(|stretch| u32::from(stretch.level));
     let parts = [("MAXPHYADDR", row(widths)), ("level", row(levels))];
     let parts = parts.into_iter().filter(|(_, row)| !row.is_empty());
     parts.map(|(what, row)| format!("{what}\u{a0}{row}")).collect::<Vec<_>>().join(", ")
