@@ -1,6 +1,6 @@
 //! Reports: what a whole run has come to, written at its end.
 //!
-//! Each format is one file that writes a [`Digest`], which keeps of a stream of any length as much
+//! Each format is one file that writes a `Digest`, which keeps of a stream of any length as much
 //! as a report can show, and counts the rest.
 
 mod advice;

@@ -143,9 +143,10 @@ fn location(digest: &Digest, source: usize, place: Option<&str>) -> Vec<Value> {
 fn invocation(digest: &Digest, summary: &Summary) -> Value {
     let mut notifications = vec![];
     let mut notify = |level: &str, source: usize, text: String| {
-        let locations = location(digest, source, None);
+        // There may be many, and a name may be long: it is told among the artifacts.
+        let at = json!({ "physicalLocation": { "artifactLocation": { "index": source } } });
         notifications
-            .push(json!({ "level": level, "message": { "text": text }, "locations": locations }));
+            .push(json!({ "level": level, "message": { "text": text }, "locations": [at] }));
     };
     for (number, source) in digest.sources.iter().enumerate() {
         for line in source.not_seen() {

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use super::advice::advice;
-use super::digest::{Digest, Group};
+use super::digest::{Counts, Digest, Group};
 use super::outcome::{Outcome, sentence};
 use super::plain::Plain;
 use super::words::{count, rule_name, seconds};
@@ -174,18 +174,17 @@ impl<W: Write> Page<'_, W> {
         if rules.is_empty() {
             return Ok(());
         }
-        let head = ("rule", "ok", "advisory", "undetermined", "mismatch");
-        let (rule, ok, advisory, undetermined, mismatch) = head;
         writeln!(
             self.out,
-            "\n{rule:<30} {ok:>10} {advisory:>10} {undetermined:>13} {mismatch:>10}"
+            "\n{:<30} {:>9} {:>13} {:>9} {:>10}",
+            "rule", "mismatch", "undetermined", "advisory", "ok"
         )?;
         for (id, counts) in rules {
             let rule = format!("{id} {}", rule_name(id));
+            let Counts { ok, advisory, undetermined, mismatch } = counts;
             writeln!(
                 self.out,
-                "{rule:<30} {:>10} {:>10} {:>13} {:>10}",
-                counts.ok, counts.advisory, counts.undetermined, counts.mismatch
+                "{rule:<30} {mismatch:>9} {undetermined:>13} {advisory:>9} {ok:>10}"
             )?;
         }
         Ok(())

@@ -114,16 +114,16 @@ fn evidence(example: &Example) -> Markup {
 /// Values, each with where it is from.
 pub(super) fn pieces(title: &str, pieces: &[Piece]) -> Markup {
     html! {
-        div.wide tabindex="0" role="region" aria-label=(title) {
-            table.evidence {
-                thead { tr { th scope="col" { (title) } th scope="col" { "Value" } th scope="col" { "From" } } }
-                tbody {
-                    @for piece in pieces {
-                        tr {
-                            th scope="row" { (piece.what) }
-                            td.value { (piece.value) }
-                            td.origin { (piece.origin) }
-                        }
+        table.evidence {
+            thead {
+                tr { th scope="col" { (title) } th scope="col" { "Value" } th scope="col" { "From" } }
+            }
+            tbody {
+                @for piece in pieces {
+                    tr {
+                        th scope="row" { (piece.what) }
+                        td.value { (piece.value) }
+                        td.origin { (piece.origin) }
                     }
                 }
             }

@@ -60,7 +60,7 @@ fn of_vm(vm: u32, levels: &[&LevelShape]) -> Markup {
     let mut levels = levels.to_vec();
     levels.sort_by_key(|shape| std::cmp::Reverse(shape.level));
     html! {
-        div.wide tabindex="0" role="region" aria-label={ "Tables of VM " (vm) } {
+        section.wide tabindex="0" aria-label={ "Tables of VM " (vm) } {
             table.numbers {
                 caption { "VM " (vm) ", by level, as the changes of its entries left it" }
                 thead {
@@ -101,7 +101,7 @@ fn walks(walks: &BTreeMap<Ended, u64>) -> Markup {
         Ended::Otherwise(what) => (*what).to_owned(),
     };
     html! {
-        div.wide tabindex="0" role="region" aria-label="Walks" {
+        section.wide tabindex="0" aria-label="Walks" {
             table.numbers {
                 caption {
                     "Walks, by where they ended. A walk is of a fault: a page that faults again is "
@@ -141,25 +141,25 @@ pub(super) fn rules(digest: &Digest) -> Markup {
         section #rules {
             h2 { "Rules" }
             @if !asked.is_empty() {
-                div.wide tabindex="0" role="region" aria-label="Rules" {
+                section.wide tabindex="0" aria-label="Rules" {
                     table.numbers {
                         thead {
                             tr {
                                 th scope="col" { "Rule" }
-                                th scope="col" { "ok" }
-                                th scope="col" { "advisory" }
-                                th scope="col" { "undetermined" }
                                 th scope="col" { "mismatch" }
+                                th scope="col" { "undetermined" }
+                                th scope="col" { "advisory" }
+                                th scope="col" { "ok" }
                             }
                         }
                         tbody {
                             @for (id, counts) in &asked {
                                 tr {
                                     th scope="row" { (id) " " (rule_name(id)) }
-                                    (number(counts.ok, "ok"))
-                                    (number(counts.advisory, "advisory"))
-                                    (number(counts.undetermined, "undetermined"))
                                     (number(counts.mismatch, "mismatch"))
+                                    (number(counts.undetermined, "undetermined"))
+                                    (number(counts.advisory, "advisory"))
+                                    (number(counts.ok, "ok"))
                                 }
                             }
                         }
@@ -209,7 +209,7 @@ fn missing(source: &Source) -> Markup {
 
 fn hooks(summary: &Summary) -> Markup {
     html! {
-        div.wide tabindex="0" role="region" aria-label="Hooks" {
+        section.wide tabindex="0" aria-label="Hooks" {
             table.numbers {
                 caption { "Calls of each hook: fired = delivered + filtered + dropped + missed" }
                 thead {

@@ -95,7 +95,7 @@ pub(super) fn timeline(digest: &Digest) -> Markup {
 fn legend() -> Markup {
     let sample = |verdict| html! { svg.sample width="14" height="12" aria-hidden="true" { (mark("50%", verdict, None)) } };
     html! {
-        ul.legend aria-label="Legend" {
+        ul.legend {
             li { svg.sample width="26" height="12" aria-hidden="true" { line.level x1="3" x2="23" y1="6" y2="6" {} } " root level, as decided" }
             li { svg.sample width="26" height="12" aria-hidden="true" { line.expected x1="3" x2="23" y1="6" y2="6" {} } " as it should be" }
             li { svg.sample width="12" height="12" aria-hidden="true" { circle.root cx="6" cy="6" r="4" {} } " root handed to the hardware" }

@@ -129,7 +129,7 @@ fn row(values: impl Iterator<Item = u32>) -> String {
     if more > 0 {
         row.push(format!("{more} more"));
     }
-    row.join(" → ")
+    row.join("\u{a0}→\u{a0}")
 }
 
 /// A sign for a finding, of a shape and a colour of its own, at the upper edge.
