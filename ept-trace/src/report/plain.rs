@@ -38,9 +38,9 @@ impl fmt::Display for Plain {
     }
 }
 
-/// Control characters; those that turn the direction of text, or have no width (Unicode's Bidi_Control
-/// and Default_Ignorable_Code_Point, as far as they do not belong to a script); separators of lines;
-/// and what is no character at all.
+/// Control characters; those that turn the direction of text, or have no width (of Unicode's
+/// Bidi_Control and Default_Ignorable_Code_Point those that belong to no script); separators of
+/// lines; and what is no character at all.
 fn is_harmful(c: char) -> bool {
     c.is_control()
         || matches!(c,

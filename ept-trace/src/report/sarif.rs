@@ -16,6 +16,10 @@ use crate::analysis::Summary;
 use crate::model::Verdict;
 use crate::rules::{RULES, Rule};
 
+/// Of the standard's errata 01.
+const SCHEMA: &str = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/\
+    sarif-schema-2.1.0.json";
+
 /// Writes the report.
 pub(super) fn write(
     digest: &Digest,
@@ -26,7 +30,7 @@ pub(super) fn write(
     let groups = verdicts.into_iter().flat_map(|verdict| digest.findings.with(verdict));
     let results: Vec<_> = groups.map(|group| result(digest, group)).collect();
     let log = json!({
-        "$schema": "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json",
+        "$schema": SCHEMA,
         "version": "2.1.0",
         "runs": [{
             "tool": { "driver": {

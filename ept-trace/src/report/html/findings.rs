@@ -116,7 +116,11 @@ pub(super) fn pieces(title: &str, pieces: &[Piece]) -> Markup {
     html! {
         table.evidence {
             thead {
-                tr { th scope="col" { (title) } th scope="col" { "Value" } th scope="col" { "From" } }
+                tr {
+                    th scope="col" { (title) }
+                    th scope="col" { "Value" }
+                    th scope="col" { "From" }
+                }
             }
             tbody {
                 @for piece in pieces {
@@ -171,7 +175,9 @@ pub(super) fn complaints(digest: &Digest) -> Markup {
                 ul {
                     @for complaint in complaints.first() {
                         li {
-                            span.when { "at " (seconds(complaint.first_ns)) " s, " (complaint.by) ": " }
+                            span.when {
+                                "at " (seconds(complaint.first_ns)) " s, " (complaint.by) ": "
+                            }
                             code { (complaint.text) }
                             @if complaint.count > 1 {
                                 span.more {

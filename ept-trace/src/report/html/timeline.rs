@@ -93,16 +93,26 @@ pub(super) fn timeline(digest: &Digest) -> Markup {
 }
 
 fn legend() -> Markup {
-    let sample = |verdict| html! { svg.sample width="14" height="12" aria-hidden="true" { (mark("50%", verdict, None)) } };
+    let course = |class| html! { line class=(class) x1="3" x2="23" y1="6" y2="6" {} };
+    let root = |class| html! { circle class=(class) cx="6" cy="6" r="4" {} };
+    let found = |verdict| mark("50%", verdict, None);
+    let signs = [
+        (26, course("level"), "root level, as decided"),
+        (26, course("expected"), "as it should be"),
+        (12, root("root"), "root handed to the hardware"),
+        (12, root("nested"), "root for L2"),
+        (14, found(Verdict::Mismatch), "mismatch"),
+        (14, found(Verdict::Advisory), "advisory"),
+        (14, found(Verdict::Undetermined), "undetermined"),
+    ];
     html! {
         ul.legend {
-            li { svg.sample width="26" height="12" aria-hidden="true" { line.level x1="3" x2="23" y1="6" y2="6" {} } " root level, as decided" }
-            li { svg.sample width="26" height="12" aria-hidden="true" { line.expected x1="3" x2="23" y1="6" y2="6" {} } " as it should be" }
-            li { svg.sample width="12" height="12" aria-hidden="true" { circle.root cx="6" cy="6" r="4" {} } " root handed to the hardware" }
-            li { svg.sample width="12" height="12" aria-hidden="true" { circle.nested cx="6" cy="6" r="3.5" {} } " root for L2" }
-            li { (sample(Verdict::Mismatch)) " mismatch" }
-            li { (sample(Verdict::Advisory)) " advisory" }
-            li { (sample(Verdict::Undetermined)) " undetermined" }
+            @for (width, sign, words) in signs {
+                li {
+                    svg.sample width=(width) height="12" aria-hidden="true" { (sign) }
+                    " " (words)
+                }
+            }
         }
     }
 }
@@ -161,7 +171,13 @@ fn changes(vm: &Vm<'_>, span: Span) -> Markup {
         details {
             summary { "In words, " (count(rows.len() as u64, "line")) }
             table.changes {
-                thead { tr { th scope="col" { "After" } th scope="col" { "vCPU" } th scope="col" { "What" } } }
+                thead {
+                    tr {
+                        th scope="col" { "After" }
+                        th scope="col" { "vCPU" }
+                        th scope="col" { "What" }
+                    }
+                }
                 tbody {
                     @for (time_ns, vcpu, what) in &rows {
                         tr {

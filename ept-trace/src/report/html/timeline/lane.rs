@@ -31,10 +31,11 @@ pub(super) fn draw(lane: &Lane, span: Span) -> Markup {
                     @for level in &levels {
                         line.guide x1="0%" x2="100%" y1=(y(*level)) y2=(y(*level)) {}
                     }
-                    @for (index, (stretch, end)) in course.iter().zip(ends).enumerate() {
+                    @let before = std::iter::once(None).chain(course.iter().map(Some));
+                    @for ((stretch, end), before) in course.iter().zip(ends).zip(before) {
                         @let from = span.place(stretch.from_ns);
                         @let at = y(stretch.level);
-                        @if let Some(before) = index.checked_sub(1).and_then(|index| course.get(index)) {
+                        @if let Some(before) = before {
                             line.step x1=(from) x2=(from) y1=(y(before.level)) y2=(at) {}
                         }
                         @if let Some(expected) = stretch.expected {
@@ -44,15 +45,21 @@ pub(super) fn draw(lane: &Lane, span: Span) -> Markup {
                     }
                     @for step in &lane.steps {
                         @if let Change::Handed { level, nested, .. } = step.change {
-                            @let class = if nested { "nested" } else { "root" };
-                            circle class=(class) cx=(span.place(step.time_ns)) cy=(y(level)) r="4" {}
+                            @let (at, class) = (span.place(step.time_ns), root_class(nested));
+                            circle class=(class) cx=(at) cy=(y(level)) r="4" {}
                         }
                     }
-                    @for found in &lane.marks { (mark(&span.place(found.time_ns), found.verdict, Some(found))) }
+                    @for found in &lane.marks {
+                        (mark(&span.place(found.time_ns), found.verdict, Some(found)))
+                    }
                 }
             }
         }
     }
+}
+
+fn root_class(is_nested: bool) -> &'static str {
+    if is_nested { "nested" } else { "root" }
 }
 
 /// A stretch of the course.
