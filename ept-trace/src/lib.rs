@@ -2,13 +2,14 @@
 //!
 //! Data flows one way: [`live`] or a file makes [`model::Event`]s, [`analysis`] asks the
 //! [`rules`] about each, the rules ask the [`oracle`] what KVM should have chosen, and a
-//! [`sink`] shows the outcome. `docs/architecture.md` has the picture.
+//! [`sink`] or a [`report`] shows the outcome. `docs/architecture.md` has the picture.
 
 pub mod analysis;
 pub mod ept;
 pub mod memory;
 pub mod model;
 pub mod oracle;
+pub mod report;
 pub mod rules;
 pub mod sink;
 pub mod source;

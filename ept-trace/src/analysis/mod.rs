@@ -6,7 +6,7 @@ use crate::model::{Event, EventKind, Evidence, Judgement, KernelFacts, Mode, Ver
 use crate::oracle::{End, IN_A_LOG, Known, replay};
 use crate::rules::RULES;
 
-pub use summary::{HookCounts, Summary};
+pub use summary::{HookCounts, LevelShape, Summary};
 
 /// Of an entry: it maps a large page.
 const PAGE_SIZE: u64 = 1 << 7;

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Judged;
 use crate::model::{EventKind, Verdict};
+pub use crate::oracle::LevelShape;
 
 /// As many reasons are told apart.
 const MOST_REASONS: usize = 16;
@@ -64,6 +65,9 @@ pub struct Summary {
     pub gaps: u64,
     /// By hook.
     pub hooks: Vec<HookCounts>,
+    /// By VM and level, where changes of entries were observed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shape: Vec<LevelShape>,
 }
 
 impl Summary {

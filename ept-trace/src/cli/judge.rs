@@ -9,6 +9,7 @@ use crate::analysis::{Analysis, Judged, Summary};
 use crate::model::{Event, EventKind, Evidence, KernelFacts, Verdict};
 use crate::oracle::Known;
 use crate::sink::{Observations, Sink};
+use crate::source::Skipped;
 
 /// Judges events, shows them and keeps them.
 #[derive(Default)]
@@ -41,6 +42,14 @@ impl Judge {
     /// What comes next is of this file.
     pub(super) fn source(&mut self, name: &str) -> io::Result<()> {
         self.show(|screen| screen.source(name))
+    }
+
+    /// So much of a file was passed over.
+    pub(super) fn skipped(&mut self, skipped: &Skipped) -> io::Result<()> {
+        match skipped.count {
+            0 => Ok(()),
+            _ => self.show(|screen| screen.skipped(skipped)),
+        }
     }
 
     /// From here on something is missing.
@@ -92,7 +101,8 @@ impl Judge {
 
     /// Shows the counts.
     pub(super) fn finish(&mut self) -> io::Result<()> {
-        let summary = self.analysis.summary().clone();
+        let mut summary = self.analysis.summary().clone();
+        summary.shape = self.analysis.known().history().shape();
         if let Some(file) = &mut self.file {
             file.finish(&summary)?;
         }

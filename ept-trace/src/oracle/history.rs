@@ -18,6 +18,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 pub use self::image::{Image, ROOT};
 use self::place::{Key, Place};
 pub use self::shape::LevelShape;
+use self::shape::Shape;
 use super::spte::Mapping;
 use crate::model::{Event, EventKind, InLog, SpteChange};
 
@@ -32,6 +33,8 @@ const MOST_PLACES: usize = 1 << 18;
 const MOST_VMS: usize = 1 << 10;
 const MOST_PLACES_OF_ALL: usize = 1 << 20;
 const MOST_DOUBTS: usize = 1 << 10;
+/// Levels of the tables of VMs that are gone, of which the shape is kept.
+const MOST_SHAPES: usize = 1 << 10;
 
 /// The number that all VMs of a log have together. A place holds a set of entries, so that those of
 /// several VMs can be followed as if they were several roots of one.
@@ -48,6 +51,8 @@ pub struct History {
     torn_to: Option<u32>,
     /// How many places all VMs have.
     places: usize,
+    /// The tables of VMs that are gone.
+    gone: Vec<LevelShape>,
     /// Of the observation that is being judged.
     fits: Option<bool>,
     findings: Vec<Finding>,
@@ -59,6 +64,7 @@ struct Tables {
     /// Everything was seen; else nothing is kept.
     is_whole: bool,
     places: HashMap<Key, Place>,
+    shape: Shape,
 }
 
 /// What is wrong with a change.
@@ -230,6 +236,9 @@ impl History {
     fn gone(&mut self, vm: u32) {
         if let Some(tables) = self.vms.remove(&vm) {
             self.places -= tables.places.len();
+            if tables.is_whole && self.gone.len() < MOST_SHAPES {
+                self.gone.extend(tables.shape.levels(vm));
+            }
         }
         for doubt in self.doubts.iter_mut().filter(|doubt| doubt.vm == vm) {
             doubt.is_final = true;

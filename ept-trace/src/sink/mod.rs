@@ -7,10 +7,12 @@ mod text;
 use std::io;
 
 use crate::analysis::{Judged, Summary};
+use crate::source::Skipped;
 
 pub use json::Json;
 pub use observations::Observations;
 pub use text::Text;
+pub(crate) use text::describe;
 
 /// A destination of judged observations.
 pub trait Sink {
@@ -20,6 +22,15 @@ pub trait Sink {
     ///
     /// If it cannot be written.
     fn source(&mut self, _name: &str) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Something of the file could not be read, and was passed over.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be written.
+    fn skipped(&mut self, _skipped: &Skipped) -> io::Result<()> {
         Ok(())
     }
 

@@ -97,7 +97,8 @@ fn number_of(vm: u32) -> String {
     or_unknown((vm != 0).then_some(vm))
 }
 
-fn describe(judged: &Judged) -> String {
+/// An observation in a line.
+pub(crate) fn describe(judged: &Judged) -> String {
     match &judged.event.kind {
         EventKind::Hooks { hooks, .. } => format!("hooks        {} known", hooks.len()),
         EventKind::End => "end".to_owned(),

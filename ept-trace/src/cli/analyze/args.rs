@@ -12,6 +12,7 @@ use crate::cli::explain::parse_hex;
 use crate::cli::output::Colour;
 use crate::cli::walk::Replay;
 use crate::model::Fact;
+use crate::report::{self, Report};
 use crate::sink::{Json, Observations, Sink, Text};
 
 /// The arguments.
@@ -43,7 +44,7 @@ pub(in crate::cli) struct Args {
     /// Write to a file instead of the standard output
     #[arg(short, value_name = "FILE")]
     output_file: Option<PathBuf>,
-    /// Show only what is not ok, and the counts
+    /// Of events and JSON lines, show only what is not ok, and the counts
     #[arg(short, long)]
     quiet: bool,
     /// Colour the text; auto also honours `NO_COLOR`
@@ -54,10 +55,20 @@ pub(in crate::cli) struct Args {
 /// A format of the output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Format {
-    /// Every observation, a line each, as `watch` shows them
+    /// A report: what is wrong first, then what it rests on, then the counts
     Text,
+    /// Every observation, a line each, as `watch` shows them
+    Events,
     /// One JSON object a line
     Json,
+    /// A test case for each rule, as CI reads it
+    Junit,
+    /// The same, in TAP version 14
+    Tap,
+    /// Findings in SARIF 2.1.0
+    Sarif,
+    /// One page that needs nothing else
+    Html,
     /// The observations without verdicts, as JSON lines that `analyze` reads
     Observations,
 }
@@ -95,8 +106,16 @@ impl Args {
         let out = BufWriter::with_capacity(1 << 16, out);
         let format = if self.json { Format::Json } else { self.format };
         Ok(match format {
-            Format::Text => Box::new(Text::new(out, self.color.is_on(is_terminal), self.quiet)),
+            Format::Text => {
+                let colour = self.color.is_on(is_terminal);
+                Box::new(Report::new(out, report::Format::Text { colour }))
+            }
+            Format::Events => Box::new(Text::new(out, self.color.is_on(is_terminal), self.quiet)),
             Format::Json => Box::new(Json::new(out, self.quiet)),
+            Format::Junit => Box::new(Report::new(out, report::Format::Junit)),
+            Format::Tap => Box::new(Report::new(out, report::Format::Tap)),
+            Format::Sarif => Box::new(Report::new(out, report::Format::Sarif)),
+            Format::Html => Box::new(Report::new(out, report::Format::Html)),
             Format::Observations => Box::new(Observations::new(out)),
         })
     }

@@ -87,6 +87,9 @@ fn analyze(incident: Incident, until: u64, judge: &mut Judge) -> Result<bool> {
             break;
         }
     }
+    for skipped in &skipped {
+        judge.skipped(skipped)?;
+    }
     for ((name, skipped), has_told) in names.iter().zip(skipped).zip(has_told) {
         for place in &skipped.first {
             eprintln!("ept-trace: {name}: {place} (passed over)");

@@ -126,6 +126,7 @@ impl Tables {
             return false;
         };
         place.entries.swap_remove(index);
+        self.shape.take(key.level(), entry.is_table);
         if place.entries.is_empty() && !place.had_table {
             self.places.remove(&key);
         }
@@ -137,6 +138,7 @@ impl Tables {
         let place = self.places.entry(key).or_default();
         place.entries.push(entry);
         let is_table = Mapping::of(entry, key.level()).is_some_and(|new| new.is_table);
+        self.shape.put(key.level(), is_table);
         place.had_table |= is_table;
         // A page is split: the entries of the new table are made from it, and not told.
         place.is_unknown |= is_table && old.is_some_and(|old| !old.is_table);

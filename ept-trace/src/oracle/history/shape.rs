@@ -5,36 +5,85 @@ use serde::{Deserialize, Serialize};
 use super::place::Key;
 use super::{History, LOG, Mapping};
 
-/// The entries of one level of a VM's tables.
+/// The tables of a VM at one level, when they were at their largest.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LevelShape {
     /// Number of the VM; 0 for all VMs of a log together.
     pub vm: u32,
-    /// The level: 1 for 4 KiB, 2 for 2 MiB, 3 for 1 GiB.
+    /// The level: 1 for tables whose entries map 4 KiB, 5 for a root of 5 levels.
     pub level: u8,
-    /// Entries that lead to a table.
+    /// Tables of this level; roots are not told, and one is taken for granted.
     pub tables: u64,
-    /// Entries that map a page.
+    /// Entries in them that map a page.
     pub leaves: u64,
 }
 
-impl History {
-    /// The tables of every VM whose history is whole, from the highest level down.
-    pub fn shape(&self) -> Vec<LevelShape> {
-        let mut shapes = Vec::new();
-        for (vm, tables) in &self.vms {
-            for level in (1..=5).rev() {
-                let mut shape = LevelShape { vm: *vm, level, ..LevelShape::default() };
-                let at_level = tables.places.iter().filter(|(key, _)| key.level() == level);
-                for mapping in at_level.flat_map(|(_, place)| place.mappings(level)) {
-                    *if mapping.is_table { &mut shape.tables } else { &mut shape.leaves } += 1;
-                }
-                if shape.tables + shape.leaves > 0 {
-                    shapes.push(shape);
-                }
-            }
+/// How many entries there are, by the level of the table that they are in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Counts {
+    /// That lead to a table, and that map a page.
+    by_level: [(u64, u64); 5],
+    all: u64,
+}
+
+/// The entries of a VM, and as they were when there were most of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Shape {
+    now: Counts,
+    largest: Counts,
+}
+
+impl Shape {
+    /// An entry is put in.
+    pub(super) fn put(&mut self, level: u8, is_table: bool) {
+        self.now.all += 1;
+        if let Some(count) = self.now.of(level, is_table) {
+            *count += 1;
         }
-        shapes
+        if self.now.all > self.largest.all {
+            self.largest = self.now;
+        }
+    }
+
+    /// An entry is taken out.
+    pub(super) fn take(&mut self, level: u8, is_table: bool) {
+        self.now.all = self.now.all.saturating_sub(1);
+        if let Some(count) = self.now.of(level, is_table) {
+            *count = count.saturating_sub(1);
+        }
+    }
+
+    /// The largest, level by level, from the root down.
+    pub(super) fn levels(&self, vm: u32) -> impl Iterator<Item = LevelShape> {
+        let by_level = self.largest.by_level;
+        let has = |(tables, leaves): (u64, u64)| tables + leaves > 0;
+        let root = by_level.iter().rposition(|counts| has(*counts));
+        (0..=4_u8).rev().filter_map(move |index| {
+            let at = usize::from(index);
+            let tables = match by_level.get(at + 1).filter(|_| Some(at) < root) {
+                Some((tables, _)) => *tables,
+                None if Some(at) == root => 1,
+                None => 0,
+            };
+            let shape = LevelShape { vm, level: index + 1, tables, leaves: by_level[at].1 };
+            (shape.tables + shape.leaves > 0).then_some(shape)
+        })
+    }
+}
+
+impl Counts {
+    fn of(&mut self, level: u8, is_table: bool) -> Option<&mut u64> {
+        let (tables, leaves) = self.by_level.get_mut(usize::from(level).checked_sub(1)?)?;
+        Some(if is_table { tables } else { leaves })
+    }
+}
+
+impl History {
+    /// The tables of the VMs whose history is whole, or was until they went.
+    pub fn shape(&self) -> Vec<LevelShape> {
+        let now = self.vms.iter().filter(|(_, tables)| tables.is_whole);
+        let now = now.flat_map(|(vm, tables)| tables.shape.levels(*vm));
+        self.gone.iter().cloned().chain(now).collect()
     }
 
     /// The entries that the changes of a log have left on the way to a frame, from a root of this

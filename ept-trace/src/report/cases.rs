@@ -1,0 +1,103 @@
+//! A run as test cases, for JUnit and TAP: one for each rule, and one for whether all was seen.
+
+use std::fmt::Write as _;
+
+use super::digest::{Counts, Digest, Example, Group, Piece, Source};
+use super::words::{count, seconds};
+use crate::model::Verdict;
+use crate::rules::RULES;
+
+/// A test case.
+pub(super) struct Case<'a> {
+    /// A rule by id and name, or `completeness`.
+    pub name: String,
+    /// How it went.
+    pub answer: Answer,
+    /// Why, in a line; empty if nothing is to be said.
+    pub message: String,
+    /// What the rule has found, the worst first.
+    pub groups: Vec<&'a Group>,
+    /// What was not seen, line by line.
+    pub not_seen: Vec<String>,
+}
+
+/// How a test case went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// The rule holds; there may be advice, or what could not be judged.
+    Passed,
+    /// The rule is broken.
+    Failed,
+    /// The rule could not be judged, or there was nothing to judge.
+    Skipped,
+    /// Not all was seen.
+    Incomplete,
+}
+
+/// The test cases of a source.
+pub(super) fn cases(digest: &Digest, number: usize) -> Vec<Case<'_>> {
+    let Some(source) = digest.sources.get(number) else { return vec![] };
+    let mut cases = vec![completeness(source)];
+    for rule in RULES {
+        let counts = source.rules.get(rule.id).copied().unwrap_or_default();
+        let groups = digest.findings.of(number, rule.id);
+        let (answer, message) = judge(counts, &groups);
+        let name = format!("{} {}", rule.id, rule.name);
+        cases.push(Case { name, answer, message, groups, not_seen: vec![] });
+    }
+    cases
+}
+
+fn judge(counts: Counts, groups: &[&Group]) -> (Answer, String) {
+    let worst = groups.first().map_or("", |group| group.first.message.as_str());
+    let more = |number: u64| match number {
+        1 => worst.to_owned(),
+        number => format!("{worst} ({} in all)", count(number, "finding")),
+    };
+    if counts.mismatch > 0 {
+        (Answer::Failed, more(counts.mismatch))
+    } else if counts.all() == 0 {
+        (Answer::Skipped, "nothing to judge".to_owned())
+    } else if counts.is_only_undetermined() {
+        (Answer::Skipped, format!("undetermined: {worst}"))
+    } else {
+        (Answer::Passed, String::new())
+    }
+}
+
+fn completeness(source: &Source) -> Case<'static> {
+    let name = "completeness".to_owned();
+    if !source.is_incomplete() {
+        let (answer, message) = (Answer::Passed, String::new());
+        return Case { name, answer, message, groups: vec![], not_seen: vec![] };
+    }
+    let (lost, gaps) = (count(source.lost, "record"), count(source.gaps, "gap"));
+    let message = format!("{lost} lost, {gaps}, {} not read", count(source.skipped, "place"));
+    let not_seen = source.not_seen();
+    Case { name, answer: Answer::Incomplete, message, groups: vec![], not_seen }
+}
+
+/// The evidence of findings of one kind, line by line.
+pub(super) fn evidence(group: &Group) -> Vec<String> {
+    let Example { evidence, more_evidence, .. } = &group.first;
+    let line = |piece: &Piece| format!("{} = {}  ({})", piece.what, piece.value, piece.origin);
+    let mut lines: Vec<_> = evidence.iter().map(line).collect();
+    if *more_evidence > 0 {
+        lines.push(format!("and {more_evidence} more"));
+    }
+    lines
+}
+
+/// When, how often, and about what, in a line.
+pub(super) fn occurrence(group: &Group) -> String {
+    let mut line = format!("at {} s: {}", seconds(group.first_ns), group.first.about);
+    if group.count > 1 {
+        let _ = write!(line, "; {} in all, the last at {} s", group.count, seconds(group.last_ns));
+    }
+    line
+}
+
+/// Whether it is worth a line: what a rule that holds says besides.
+pub(super) fn is_note(group: &Group) -> bool {
+    matches!(group.verdict, Verdict::Advisory | Verdict::Undetermined)
+}

@@ -1,0 +1,281 @@
+//! What all reports are written from: of a stream of any length, as much as can be shown.
+
+mod complaints;
+mod findings;
+mod machine;
+mod timeline;
+
+use std::collections::BTreeMap;
+
+pub(super) use self::complaints::Complaints;
+pub(super) use self::findings::{Example, Findings, Group, Piece};
+pub(super) use self::machine::{Hooks, Machine};
+pub(super) use self::timeline::{Change, Lane, Mark, Step, Timeline};
+
+use super::plain::Plain;
+use super::words::{count, seconds};
+use crate::analysis::Judged;
+use crate::model::{Event, EventKind, Vendor, Verdict};
+use crate::oracle::{Absent, End};
+use crate::source::Skipped;
+
+/// What was seen and judged. Memory is bounded: what has no place is counted.
+#[derive(Debug, Default)]
+pub(super) struct Digest {
+    /// The files, in their order; one without a name if what came was from none.
+    pub sources: Vec<Source>,
+    /// What is not ok.
+    pub findings: Findings,
+    /// What the kernel and others have complained of by themselves.
+    pub complaints: Complaints,
+    /// Root levels over time.
+    pub timeline: Timeline,
+    /// Walks, by where they ended: a page of this level, or in words.
+    pub walks: BTreeMap<Ended, u64>,
+    /// Observations, by what they are.
+    pub events: BTreeMap<&'static str, u64>,
+}
+
+/// Where a walk ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Ended {
+    /// At a page of this level.
+    Mapped(u8),
+    /// Elsewhere.
+    Otherwise(&'static str),
+}
+
+/// What is of one file, or of a machine that was watched.
+#[derive(Debug, Default)]
+pub(super) struct Source {
+    /// The name of the file, as it was given.
+    pub path: Option<String>,
+    /// Observations.
+    pub events: u64,
+    /// Time of the first and of the last, in nanoseconds.
+    pub span: Option<(u64, u64)>,
+    /// What each rule said.
+    pub rules: BTreeMap<&'static str, Counts>,
+    /// The machine, as it was known last.
+    pub machine: Option<Machine>,
+    /// The hooks, as they were set last.
+    pub hooks: Option<Hooks>,
+    /// Losses and gaps, the first of them.
+    interruptions: Vec<Interruption>,
+    /// Losses and gaps that are not there.
+    more_interruptions: u64,
+    /// Records lost.
+    pub lost: u64,
+    /// Times in which nothing could be observed.
+    pub gaps: u64,
+    /// Places that could not be read.
+    pub skipped: u64,
+    /// The first of them.
+    skipped_first: Vec<Plain>,
+}
+
+/// How often a rule has given each answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Counts {
+    pub ok: u64,
+    pub advisory: u64,
+    pub undetermined: u64,
+    pub mismatch: u64,
+}
+
+/// A loss or a gap.
+#[derive(Debug)]
+struct Interruption {
+    time_ns: u64,
+    /// What is missing, in words.
+    what: Plain,
+}
+
+impl Source {
+    /// So many interruptions are kept.
+    const MOST_INTERRUPTIONS: usize = 100;
+
+    /// The name of the file, or what stands for it.
+    pub(super) fn name(&self) -> Plain {
+        Plain::of(self.path.as_deref().unwrap_or("this machine"))
+    }
+
+    /// Whether something of it was not seen.
+    pub(super) fn is_incomplete(&self) -> bool {
+        self.lost > 0 || self.gaps > 0 || self.skipped > 0
+    }
+
+    /// What was not seen, line by line.
+    pub(super) fn not_seen(&self) -> Vec<String> {
+        let at = |gone: &Interruption| format!("at {} s: {}", seconds(gone.time_ns), gone.what);
+        let mut lines: Vec<_> = self.interruptions.iter().map(at).collect();
+        if self.more_interruptions > 0 {
+            lines.push(format!("and {}", count(self.more_interruptions, "more time")));
+        }
+        lines.extend(self.skipped_first.iter().map(|place| format!("passed over: {place}")));
+        let more = self.skipped.saturating_sub(self.skipped_first.len() as u64);
+        if more > 0 {
+            lines.push(format!("passed over: {}", count(more, "more place")));
+        }
+        lines
+    }
+
+    fn interrupted(&mut self, time_ns: u64, what: &str) {
+        if self.interruptions.len() < Self::MOST_INTERRUPTIONS {
+            self.interruptions.push(Interruption { time_ns, what: Plain::of(what) });
+        } else {
+            self.more_interruptions += 1;
+        }
+    }
+
+    fn event(&mut self, event: &Event) {
+        let now = event.time_ns;
+        self.events += 1;
+        self.span = Some(self.span.map_or((now, now), |(a, b)| (a.min(now), b.max(now))));
+        match &event.kind {
+            EventKind::Facts(facts) if facts.vendor != Vendor::None || self.machine.is_none() => {
+                self.machine = Some(Machine::new(facts));
+            }
+            EventKind::Hooks { hooks, not_seen } => self.hooks = Some(Hooks::new(hooks, not_seen)),
+            EventKind::Loss { hook, records } => {
+                self.lost = self.lost.saturating_add(*records);
+                self.interrupted(now, &format!("{records} records of {hook} are lost"));
+            }
+            EventKind::Gap { reason } => {
+                self.gaps += 1;
+                self.interrupted(now, reason);
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Counts {
+    fn add(&mut self, verdict: Verdict) {
+        let count = match verdict {
+            Verdict::Ok => &mut self.ok,
+            Verdict::Advisory => &mut self.advisory,
+            Verdict::Undetermined => &mut self.undetermined,
+            Verdict::Mismatch => &mut self.mismatch,
+        };
+        *count += 1;
+    }
+
+    /// Answers of any kind.
+    pub(super) fn all(self) -> u64 {
+        self.ok + self.advisory + self.undetermined + self.mismatch
+    }
+
+    /// The rule was asked, and never could answer.
+    pub(super) fn is_only_undetermined(self) -> bool {
+        self.undetermined > 0 && self.undetermined == self.all()
+    }
+
+    fn sum(self, other: Self) -> Self {
+        Self {
+            ok: self.ok + other.ok,
+            advisory: self.advisory + other.advisory,
+            undetermined: self.undetermined + other.undetermined,
+            mismatch: self.mismatch + other.mismatch,
+        }
+    }
+}
+
+impl Digest {
+    /// What comes next is from this file.
+    pub(super) fn source(&mut self, name: &str) {
+        self.sources.push(Source { path: Some(name.to_owned()), ..Source::default() });
+    }
+
+    /// Something of the file could not be read.
+    pub(super) fn skipped(&mut self, skipped: &Skipped) {
+        let (_, source) = self.current();
+        source.skipped = source.skipped.saturating_add(skipped.count);
+        let room = Skipped::MOST_NAMED.saturating_sub(source.skipped_first.len());
+        source.skipped_first.extend(skipped.first.iter().take(room).map(|at| Plain::of(at)));
+    }
+
+    /// Takes in an observation.
+    pub(super) fn event(&mut self, judged: &Judged) {
+        if let Some(kind) = kind(&judged.event.kind) {
+            *self.events.entry(kind).or_default() += 1;
+        }
+        let (number, source) = self.current();
+        source.event(&judged.event);
+        for judgement in &judged.judgements {
+            source.rules.entry(judgement.rule).or_default().add(judgement.verdict);
+        }
+        for judgement in &judged.judgements {
+            if judgement.verdict != Verdict::Ok {
+                self.findings.add(number, judged, judgement);
+            }
+        }
+        if matches!(judged.event.kind, EventKind::Walk(_)) {
+            *self.walks.entry(ended(judged)).or_default() += 1;
+        }
+        self.complaints.event(number, &judged.event);
+        self.timeline.event(number, judged);
+    }
+
+    /// What each rule said, of all sources.
+    pub(super) fn rules(&self) -> BTreeMap<&'static str, Counts> {
+        let mut rules = BTreeMap::new();
+        for (rule, counts) in self.sources.iter().flat_map(|source| &source.rules) {
+            let sum: &mut Counts = rules.entry(*rule).or_default();
+            *sum = sum.sum(*counts);
+        }
+        rules
+    }
+
+    /// What all of them said.
+    pub(super) fn total(&self) -> Counts {
+        let counts = self.sources.iter().flat_map(|source| source.rules.values());
+        counts.fold(Counts::default(), |sum, counts| sum.sum(*counts))
+    }
+
+    /// The source that is being read, and its number.
+    fn current(&mut self) -> (usize, &mut Source) {
+        if self.sources.is_empty() {
+            self.sources.push(Source::default());
+        }
+        let last = self.sources.len() - 1;
+        (last, &mut self.sources[last])
+    }
+}
+
+/// What an observation is, as its count is headed; the end is none.
+fn kind(kind: &EventKind) -> Option<&'static str> {
+    Some(match kind {
+        EventKind::Hooks { .. } => "hooks set",
+        EventKind::Facts(_) | EventKind::ConfigureMmu(_) | EventKind::HardwareSetup { .. } => {
+            "set-up"
+        }
+        EventKind::Decision(_) => "decisions",
+        EventKind::Root(_) => "root pages",
+        EventKind::Load(_) => "roots handed to the hardware",
+        EventKind::ShadowMmu(_) => "nested MMUs set up",
+        EventKind::FaultLoop(_) => "faults that came back",
+        EventKind::Walk(_) => "walks",
+        EventKind::SpteChange(_) => "changes of entries",
+        EventKind::VmcsDump(_) => "VMCSs printed",
+        EventKind::Complaint { .. } => "complaints",
+        EventKind::VmGone { .. } => "VMs gone",
+        EventKind::Loss { .. } => "losses",
+        EventKind::Gap { .. } => "gaps",
+        EventKind::End => return None,
+    })
+}
+
+fn ended(judged: &Judged) -> Ended {
+    let Some(Ok(end)) = &judged.walk_end else { return Ended::Otherwise("not known") };
+    match end {
+        End::Mapped(to) => Ended::Mapped(to.level),
+        End::Denied => Ended::Otherwise("the rights deny the access"),
+        End::Absent(Absent::Empty) => Ended::Otherwise("not present"),
+        End::Absent(_) => Ended::Otherwise("not present, and KVM is at work"),
+        End::Mmio => Ended::Otherwise("MMIO"),
+        End::Refused(_) => Ended::Otherwise("an entry is misconfigured"),
+        End::TooWide => Ended::Otherwise("the address is too wide"),
+        End::Cut => Ended::Otherwise("not read to the end"),
+    }
+}

@@ -1,0 +1,87 @@
+//! Reports: what a whole run has come to, written at its end.
+//!
+//! Each format is one file that writes a `Digest`, which keeps of a stream of any length as much
+//! as a report can show, and counts the rest.
+
+mod advice;
+mod cases;
+mod digest;
+mod html;
+mod junit;
+mod outcome;
+mod plain;
+mod sarif;
+mod tap;
+mod text;
+mod words;
+
+use std::io::{self, Write};
+
+use self::digest::Digest;
+use crate::analysis::{Judged, Summary};
+use crate::sink::Sink;
+use crate::source::Skipped;
+
+/// A format of reports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// For a person at a terminal.
+    Text {
+        /// With colours.
+        colour: bool,
+    },
+    /// JUnit's XML, as Jenkins' schema `junit-10.xsd` has it.
+    Junit,
+    /// Test Anything Protocol, version 14.
+    Tap,
+    /// SARIF 2.1.0.
+    Sarif,
+    /// One page of HTML, which asks for nothing else.
+    Html,
+}
+
+/// Collects what is judged, and writes a report of it at the end.
+pub struct Report<W> {
+    out: W,
+    format: Format,
+    digest: Digest,
+}
+
+impl<W: Write> Report<W> {
+    /// Writes to `out`.
+    pub fn new(out: W, format: Format) -> Self {
+        Self { out, format, digest: Digest::default() }
+    }
+}
+
+impl<W: Write> Sink for Report<W> {
+    fn source(&mut self, name: &str) -> io::Result<()> {
+        self.digest.source(name);
+        Ok(())
+    }
+
+    fn skipped(&mut self, skipped: &Skipped) -> io::Result<()> {
+        self.digest.skipped(skipped);
+        Ok(())
+    }
+
+    fn event(&mut self, judged: &Judged) -> io::Result<()> {
+        self.digest.event(judged);
+        Ok(())
+    }
+
+    fn finish(&mut self, summary: &Summary) -> io::Result<()> {
+        let (digest, out) = (&self.digest, &mut self.out);
+        match self.format {
+            Format::Text { colour } => text::write(digest, summary, colour, out),
+            Format::Junit => junit::write(digest, summary, out),
+            Format::Tap => tap::write(digest, summary, out),
+            Format::Sarif => sarif::write(digest, summary, out),
+            Format::Html => html::write(digest, summary, out),
+        }?;
+        self.out.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests;
