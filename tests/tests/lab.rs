@@ -9,7 +9,7 @@ use tests::{Cell, judge, observations};
 /// All guests in a cell, its vendor module loaded under our eyes.
 fn check_cell(cpu: &'static str, kernel: &'static str) {
     let cell = Cell { cpu, kernel };
-    let script = "ept-trace check -j --reload -o /out/events.jsonl > /out/check.jsonl";
+    let script = "ept-trace check -j --reload -o /out/events.ept > /out/check.jsonl";
     let run = lab(&format!("{cpu}-{kernel}"), cell, script);
     assert_eq!(run.code, Some(0), "{}", run.output);
 
@@ -84,7 +84,7 @@ fn check_cell(cpu: &'static str, kernel: &'static str) {
     }
 
     // What was kept is judged as it was live.
-    let kept = judge(observations(&run.out.join("events.jsonl")).expect("observations"));
+    let kept = judge(observations(&run.out.join("events.ept")).expect("observations"));
     let again = kept.iter().filter(|judged| judged.is_decision());
     assert_eq!(again.clone().count() as u64, decisions);
     assert!(again.clone().all(|judged| judged.verdict() <= Verdict::Advisory));
@@ -129,7 +129,7 @@ const SVM: Cell = Cell { cpu: "svm", kernel: "6.12" };
 #[test]
 fn tracepoints_alone_see_every_cpuid_and_the_roots() {
     let script = "ept-trace check -j --tracepoints --maxphyaddr 36,48,49,52 --vcpus 1 \
-                  -o /out/events.jsonl > /out/check.jsonl";
+                  -o /out/events.ept > /out/check.jsonl";
     let run = lab("tracepoints", VMX5, script);
     assert_eq!(run.code, Some(0), "{}", run.output);
     let lines = json_lines(&run.out.join("check.jsonl"));
@@ -233,7 +233,7 @@ fn every_obstacle_is_named_with_its_exit_code() {
 fn losses_are_told_and_make_the_run_incomplete() {
     // A ring of one page, and a reader that is stopped meanwhile.
     let script = "
-        ept-trace watch -j --ring 4 -o /out/events.jsonl > /out/watch.jsonl & watcher=$!
+        ept-trace watch -j --ring 4 -o /out/events.ept > /out/watch.jsonl & watcher=$!
         until [ \"$(wc -l < /sys/kernel/tracing/kprobe_events)\" -ge 9 ]; do sleep 0.2; done; sleep 3
         kill -STOP $watcher
         ept-trace check --quiet
@@ -249,7 +249,7 @@ fn losses_are_told_and_make_the_run_incomplete() {
     let hooks = summary["hooks"].as_array().expect("hooks");
     let dropped: u64 = hooks.iter().filter_map(|hook| hook["dropped"].as_u64()).sum();
     assert_eq!(dropped, told);
-    let kept = observations(&run.out.join("events.jsonl")).expect("observations");
+    let kept = observations(&run.out.join("events.ept")).expect("observations");
     assert!(kept.iter().any(|event| matches!(event.kind, EventKind::Loss { .. })));
 }
 

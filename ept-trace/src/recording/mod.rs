@@ -17,7 +17,7 @@ mod write;
 pub use files::{Recorder, Rotation};
 pub use join::Joined;
 pub use layout::{Header, Version, recognise};
-pub use read::Reader;
+pub use read::{Reader, read_all};
 pub use write::{Parts, Writer};
 
 #[cfg(test)]

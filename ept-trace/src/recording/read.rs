@@ -36,6 +36,24 @@ pub struct Reader<R> {
     torn_to: u32,
 }
 
+/// All that is told of a recording, for those that fit into memory.
+///
+/// # Errors
+///
+/// As [`Source::read`] of a [`Reader`].
+pub fn read_all(input: impl Read + Send) -> io::Result<Vec<Event>> {
+    let mut reader = Reader::new(input)?;
+    let mut events = Vec::new();
+    loop {
+        let mut told = Told::default();
+        reader.read(&mut told)?;
+        if told.events.is_empty() {
+            return Ok(events);
+        }
+        events.append(&mut told.events);
+    }
+}
+
 /// How what was read so far ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ending {

@@ -5,12 +5,11 @@ mod hostile;
 mod parts;
 
 use std::cell::RefCell;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::rc::Rc;
 
 use super::*;
 use crate::model::{Event, EventKind, SpteChange};
-use crate::source::{Source as _, Told};
 
 /// Parts in memory, which outlive their writer.
 #[derive(Clone, Default)]
@@ -80,22 +79,8 @@ fn write<P: Parts>(writer: &mut Writer<P>, events: &[Event], in_a_frame: usize) 
     }
 }
 
-/// All that is told of an input.
-fn told(input: impl Read + Send) -> io::Result<Vec<Event>> {
-    let mut reader = Reader::new(input)?;
-    let mut events = Vec::new();
-    loop {
-        let mut told = Told::default();
-        reader.read(&mut told)?;
-        if told.events.is_empty() {
-            return Ok(events);
-        }
-        events.extend(told.events);
-    }
-}
-
 fn read(bytes: &[u8]) -> Vec<Event> {
-    told(bytes).expect("memory")
+    read_all(bytes).expect("memory")
 }
 
 fn event(time_ns: u64, kind: EventKind) -> Event {

@@ -113,7 +113,7 @@ fn with_version(head: &[u8], json: &[u8], major: u16, minor: u16) -> Vec<u8> {
 fn a_later_major_version_is_refused_with_what_to_do() {
     assert_eq!(VERSION.major, 1, "this test is for version 1");
     let bytes = with_version(&recording(&[], 1), b"whatever it is", 2, 3);
-    for err in [told(&bytes[..]).err(), Header::read(&mut &bytes[..]).err()] {
+    for err in [read_all(&bytes[..]).err(), Header::read(&mut &bytes[..]).err()] {
         let err = err.expect("refused");
         assert_eq!(err.kind(), io::ErrorKind::Unsupported);
         let words = "a recording of format 2.3, and this program reads 1.0: use a newer ept-trace";

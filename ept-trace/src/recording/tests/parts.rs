@@ -39,7 +39,7 @@ fn parts_in_their_order_are_as_one_file() {
         assert_eq!(parts.len(), with_state().len().div_ceil(in_a_frame));
         assert_eq!(read(&parts.concat()), with_state());
         let inputs = parts.iter().map(|part| Ok(&part[..]));
-        assert_eq!(told(Joined::new(inputs)).expect("memory"), with_state());
+        assert_eq!(read_all(Joined::new(inputs)).expect("memory"), with_state());
     }
 }
 
@@ -112,7 +112,7 @@ fn another_recording_is_not_taken_for_a_part() {
     let other = Header { session: "another".to_owned(), ..header() };
     drop(Writer::new(memory.clone(), other, None).expect("memory"));
     let bytes = [recording(&changes(), 4), memory.bytes()].concat();
-    let err = told(&bytes[..]).expect_err("two recordings");
+    let err = read_all(&bytes[..]).expect_err("two recordings");
     assert!(err.to_string().ends_with("another recording begins here"), "{err}");
 }
 
