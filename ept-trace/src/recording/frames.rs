@@ -20,10 +20,28 @@ pub enum Item {
     Part(Header),
     /// A frame, with its text.
     Frame(Frame, Vec<u8>),
-    /// Something that is neither was passed over, or cannot be read.
-    Damage(String),
+    /// Something was passed over: where, and what is wrong with it.
+    Damage(Place, &'static str),
     /// Nothing.
     End,
+}
+
+/// A place in a recording, as a user is told.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    /// The part, if it is not the first.
+    part: Option<u32>,
+    /// From its begin, in bytes.
+    offset: u64,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(part) = self.part {
+            write!(f, "part {part}, ")?;
+        }
+        write!(f, "offset {:#x}", self.offset)
+    }
 }
 
 /// Reads one item after another.
@@ -44,13 +62,9 @@ impl<R: Read> Frames<R> {
         Ok(Self { window: Window::new(input), decompressor, start: 0, part: None, in_vain: 0 })
     }
 
-    /// Where the next item is, as a user is told.
-    pub fn place(&self) -> impl fmt::Display + use<R> {
-        let offset = self.window.offset() - self.start;
-        match self.part {
-            Some(part) => format!("part {part}, offset {offset:#x}"),
-            None => format!("offset {offset:#x}"),
-        }
+    /// Where the next item is.
+    pub fn place(&self) -> Place {
+        Place { part: self.part, offset: self.window.offset() - self.start }
     }
 
     /// The next item.
@@ -119,10 +133,10 @@ impl<R: Read> Frames<R> {
     }
 
     /// Passes over what is damaged, `length` bytes at least.
-    fn damaged(&mut self, what: &str, length: usize) -> io::Result<Item> {
-        let damage = format!("{}: {what}", self.place());
+    fn damaged(&mut self, what: &'static str, length: usize) -> io::Result<Item> {
+        let place = self.place();
         self.window.pass(length);
         self.window.pass_to([&MAGIC, &MARKER])?;
-        Ok(Item::Damage(damage))
+        Ok(Item::Damage(place, what))
     }
 }

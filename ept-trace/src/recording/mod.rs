@@ -9,6 +9,7 @@ mod files;
 mod frames;
 mod join;
 mod layout;
+mod lines;
 mod read;
 mod window;
 mod write;

@@ -4,6 +4,7 @@ use std::io::{self, Read};
 
 use super::frames::{Frames, Item};
 use super::layout::{Frame, Header, kind};
+use super::lines;
 use crate::model::{Event, EventKind};
 use crate::source::{Source, Told};
 
@@ -155,7 +156,7 @@ impl<R: Read> Reader<R> {
         let mut bad: Option<(String, u64)> = None;
         for line in text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
             lines += 1;
-            match serde_json::from_slice::<Event>(line) {
+            match lines::event(line) {
                 Ok(event) => {
                     self.bad_lines(bad.take(), told);
                     self.time_ns = event.time_ns;
@@ -227,7 +228,10 @@ impl<R: Read + Send> Source for Reader<R> {
             match self.frames.next()? {
                 Item::Part(header) => self.part(&header)?,
                 Item::Frame(frame, text) => self.frame(&frame, &text, told),
-                Item::Damage(damage) => self.note(damage),
+                Item::Damage(place, what) => {
+                    // There may be millions of these in a row.
+                    self.damage.get_or_insert_with(|| format!("{place}: {what}"));
+                }
                 Item::End => self.end(told),
             }
         }
