@@ -1,7 +1,7 @@
 //! The product in the lab, on real kvm_intel and kvm_amd: every cell, and what goes wrong.
 #![cfg(feature = "lab")]
 
-use ept_trace::model::{EventKind, Verdict};
+use ept_trace::model::{Event, EventKind, Verdict};
 use serde_json::Value;
 use tests::lab::{json_lines, lab, xtask};
 use tests::{Cell, judge, observations};
@@ -251,6 +251,44 @@ fn losses_are_told_and_make_the_run_incomplete() {
     assert_eq!(dropped, told);
     let kept = observations(&run.out.join("events.ept")).expect("observations");
     assert!(kept.iter().any(|event| matches!(event.kind, EventKind::Loss { .. })));
+}
+
+#[test]
+fn recordings_go_through_pipes_and_outlive_full_disks_and_kills() {
+    let script = "
+        guests='ept-trace check --quiet --maxphyaddr 36 --vcpus 1'
+        ept-trace record -o - -- $guests > /out/piped.ept 2> /dev/null; echo piped: $?
+        mkdir /small; mount -t tmpfs -o size=16k tmpfs /small
+        ept-trace watch -j --history -o /small/full.ept -- ept-trace check --quiet > /out/full.jsonl
+        echo full: $?; cp /small/full.ept /out
+        ept-trace record -o /out/killed.ept & watcher=$!
+        until [ \"$(wc -l < /sys/kernel/tracing/kprobe_events)\" -ge 9 ]; do sleep 0.2; done; sleep 3
+        $guests; sleep 3; kill -9 $watcher
+    ";
+    let run = lab("recordings", SVM, script);
+    assert_eq!(run.code, Some(0), "{}", run.output);
+    let recorded = |file: &str| observations(&run.out.join(file)).expect("a recording");
+    let decisions = |events: &[Event]| {
+        events.iter().filter(|event| matches!(event.kind, EventKind::Decision(_))).count()
+    };
+    let gaps = |events: &[Event]| {
+        events.iter().filter(|event| matches!(event.kind, EventKind::Gap { .. })).count()
+    };
+    // What the command prints is no part of it.
+    let piped = recorded("piped.ept");
+    assert!(run.output.contains("piped: 0"), "{}", run.output);
+    assert_eq!((decisions(&piped), gaps(&piped)), (4, 0));
+    // What is shown goes on.
+    let full = recorded("full.ept");
+    assert!(run.output.contains("full: 2"), "{}", run.output);
+    assert!(run.output.contains("full.ept: No space left on device"), "{}", run.output);
+    assert!(decisions(&full) > 0 && gaps(&full) == 1);
+    let shown = json_lines(&run.out.join("full.jsonl"));
+    assert_eq!(shown.last().expect("a summary")["type"], "summary");
+    // All but the last second.
+    let killed = recorded("killed.ept");
+    assert_eq!((decisions(&killed), gaps(&killed)), (4, 1));
+    assert!(matches!(killed[killed.len() - 1].kind, EventKind::Gap { .. }));
 }
 
 #[test]

@@ -100,13 +100,13 @@ impl Header {
     }
 
     /// Bytes of the header that begins with these, if it is one.
-    pub fn length(fixed: &[u8]) -> Option<usize> {
+    pub(super) fn length(fixed: &[u8]) -> Option<usize> {
         let length = u32_at(fixed, 16)? as usize;
         (fixed.starts_with(&MAGIC) && length <= MOST_HEADER).then_some(FIXED + length)
     }
 
     /// Takes apart all bytes of a header.
-    pub fn decode(bytes: &[u8]) -> Result<Self, NoHeader> {
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, NoHeader> {
         let (sum, rest) = checked(bytes, 8).ok_or(NoHeader::Damaged)?;
         let number = |at: usize| Some(u16::from_le_bytes([*bytes.get(at)?, *bytes.get(at + 1)?]));
         let (Some(major), Some(minor), true) = (number(12), number(14), sum == crc(rest)) else {
@@ -121,12 +121,8 @@ impl Header {
         Ok(Self { version, ..header })
     }
 
-    /// All bytes of the header.
-    ///
-    /// # Errors
-    ///
-    /// If there are more than there may be.
-    pub fn encode(&self) -> io::Result<Vec<u8>> {
+    /// All bytes of the header; an error if there are more than there may be.
+    pub(super) fn encode(&self) -> io::Result<Vec<u8>> {
         let json = serde_json::to_vec(self)?;
         let length = u32::try_from(json.len()).ok().filter(|_| json.len() <= MOST_HEADER);
         let length = length.ok_or_else(|| io::Error::other("the header is too long"))?;
@@ -139,7 +135,7 @@ impl Header {
     }
 
     /// By what the frames of this recording are told from those of others.
-    pub fn tag(&self) -> u32 {
+    pub(super) fn tag(&self) -> u32 {
         crc(self.session.as_bytes())
     }
 }

@@ -71,6 +71,20 @@ fn counts_that_are_wrong_are_told() {
 }
 
 #[test]
+fn a_frame_of_another_recording_is_passed_over() {
+    let memory = Memory::default();
+    let other = Header { session: "another".to_owned(), ..header() };
+    let mut writer = Writer::new(memory.clone(), other, None).expect("memory");
+    write(&mut writer, &[change(5, 8)], 1);
+    drop(writer);
+    let bytes = memory.bytes();
+    let frame = bytes.windows(4).position(|mark| mark == b"\xf5EPF").expect("a frame");
+    let told = read(&between(&bytes[frame..]));
+    assert!(gaps(&told)[0].contains("a frame of another recording; 0 obs"), "{told:?}");
+    assert!(told.iter().all(|event| event.kind.vm() != Some(8)), "{told:?}");
+}
+
+#[test]
 fn an_observation_that_is_not_known_is_a_gap_and_the_next_is_read() {
     let unknown = "{\"time_ns\":3,\"event\":\"invented_later\",\"vm\":9}\n";
     let text = [unknown, "nonsense\n", &line(&change(50, 9)), unknown].concat();
