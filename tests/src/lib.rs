@@ -11,6 +11,7 @@ use std::sync::OnceLock;
 use anyhow::{Context as _, Result, bail};
 use ept_trace::analysis::{Analysis, Judged};
 use ept_trace::model::Event;
+use ept_trace::recording::{read_all, recognise};
 use ept_trace::source::Observations;
 
 /// A cell of the lab: a CPU, and a kernel on it.
@@ -73,16 +74,19 @@ impl Cell {
     }
 }
 
-/// Reads a file of observations, every line of which must be one.
+/// Reads a recording, or observations as JSON lines, every one of which must be as it should be.
 ///
 /// # Errors
 ///
 /// If it cannot be read, or a line is not an observation.
 pub fn observations(path: &Path) -> Result<Vec<Event>> {
     let name = path.display();
-    let text = fs::read(path).with_context(|| name.to_string())?;
+    let bytes = fs::read(path).with_context(|| name.to_string())?;
+    if recognise(&bytes) {
+        return read_all(&bytes[..]).with_context(|| name.to_string());
+    }
     let mut events = Vec::new();
-    for line in Observations::new(&text[..]) {
+    for line in Observations::new(&bytes[..]) {
         match line? {
             Ok(event) => events.push(event),
             Err(bad) => bail!("{name}: {bad}"),

@@ -1,7 +1,7 @@
 //! The product in the lab, on real kvm_intel and kvm_amd: every cell, and what goes wrong.
 #![cfg(feature = "lab")]
 
-use ept_trace::model::{EventKind, Verdict};
+use ept_trace::model::{Event, EventKind, Verdict};
 use serde_json::Value;
 use tests::lab::{json_lines, lab, xtask};
 use tests::{Cell, judge, observations};
@@ -9,7 +9,7 @@ use tests::{Cell, judge, observations};
 /// All guests in a cell, its vendor module loaded under our eyes.
 fn check_cell(cpu: &'static str, kernel: &'static str) {
     let cell = Cell { cpu, kernel };
-    let script = "ept-trace check -j --reload -o /out/events.jsonl > /out/check.jsonl";
+    let script = "ept-trace check -j --reload -o /out/events.ept > /out/check.jsonl";
     let run = lab(&format!("{cpu}-{kernel}"), cell, script);
     assert_eq!(run.code, Some(0), "{}", run.output);
 
@@ -84,7 +84,7 @@ fn check_cell(cpu: &'static str, kernel: &'static str) {
     }
 
     // What was kept is judged as it was live.
-    let kept = judge(observations(&run.out.join("events.jsonl")).expect("observations"));
+    let kept = judge(observations(&run.out.join("events.ept")).expect("observations"));
     let again = kept.iter().filter(|judged| judged.is_decision());
     assert_eq!(again.clone().count() as u64, decisions);
     assert!(again.clone().all(|judged| judged.verdict() <= Verdict::Advisory));
@@ -129,7 +129,7 @@ const SVM: Cell = Cell { cpu: "svm", kernel: "6.12" };
 #[test]
 fn tracepoints_alone_see_every_cpuid_and_the_roots() {
     let script = "ept-trace check -j --tracepoints --maxphyaddr 36,48,49,52 --vcpus 1 \
-                  -o /out/events.jsonl > /out/check.jsonl";
+                  -o /out/events.ept > /out/check.jsonl";
     let run = lab("tracepoints", VMX5, script);
     assert_eq!(run.code, Some(0), "{}", run.output);
     let lines = json_lines(&run.out.join("check.jsonl"));
@@ -233,7 +233,7 @@ fn every_obstacle_is_named_with_its_exit_code() {
 fn losses_are_told_and_make_the_run_incomplete() {
     // A ring of one page, and a reader that is stopped meanwhile.
     let script = "
-        ept-trace watch -j --ring 4 -o /out/events.jsonl > /out/watch.jsonl & watcher=$!
+        ept-trace watch -j --ring 4 -o /out/events.ept > /out/watch.jsonl & watcher=$!
         until [ \"$(wc -l < /sys/kernel/tracing/kprobe_events)\" -ge 9 ]; do sleep 0.2; done; sleep 3
         kill -STOP $watcher
         ept-trace check --quiet
@@ -249,8 +249,46 @@ fn losses_are_told_and_make_the_run_incomplete() {
     let hooks = summary["hooks"].as_array().expect("hooks");
     let dropped: u64 = hooks.iter().filter_map(|hook| hook["dropped"].as_u64()).sum();
     assert_eq!(dropped, told);
-    let kept = observations(&run.out.join("events.jsonl")).expect("observations");
+    let kept = observations(&run.out.join("events.ept")).expect("observations");
     assert!(kept.iter().any(|event| matches!(event.kind, EventKind::Loss { .. })));
+}
+
+#[test]
+fn recordings_go_through_pipes_and_outlive_full_disks_and_kills() {
+    let script = "
+        guests='ept-trace check --quiet --maxphyaddr 36 --vcpus 1'
+        ept-trace record -o - -- $guests > /out/piped.ept 2> /dev/null; echo piped: $?
+        mkdir /small; mount -t tmpfs -o size=16k tmpfs /small
+        ept-trace watch -j --history -o /small/full.ept -- ept-trace check --quiet > /out/full.jsonl
+        echo full: $?; cp /small/full.ept /out
+        ept-trace record -o /out/killed.ept & watcher=$!
+        until [ \"$(wc -l < /sys/kernel/tracing/kprobe_events)\" -ge 9 ]; do sleep 0.2; done; sleep 3
+        $guests; sleep 3; kill -9 $watcher
+    ";
+    let run = lab("recordings", SVM, script);
+    assert_eq!(run.code, Some(0), "{}", run.output);
+    let recorded = |file: &str| observations(&run.out.join(file)).expect("a recording");
+    let decisions = |events: &[Event]| {
+        events.iter().filter(|event| matches!(event.kind, EventKind::Decision(_))).count()
+    };
+    let gaps = |events: &[Event]| {
+        events.iter().filter(|event| matches!(event.kind, EventKind::Gap { .. })).count()
+    };
+    // What the command prints is no part of it.
+    let piped = recorded("piped.ept");
+    assert!(run.output.contains("piped: 0"), "{}", run.output);
+    assert_eq!((decisions(&piped), gaps(&piped)), (4, 0));
+    // What is shown goes on.
+    let full = recorded("full.ept");
+    assert!(run.output.contains("full: 2"), "{}", run.output);
+    assert!(run.output.contains("full.ept: No space left on device"), "{}", run.output);
+    assert!(decisions(&full) > 0 && gaps(&full) == 1);
+    let shown = json_lines(&run.out.join("full.jsonl"));
+    assert_eq!(shown.last().expect("a summary")["type"], "summary");
+    // All but the last second.
+    let killed = recorded("killed.ept");
+    assert_eq!((decisions(&killed), gaps(&killed)), (4, 1));
+    assert!(matches!(killed[killed.len() - 1].kind, EventKind::Gap { .. }));
 }
 
 #[test]

@@ -27,7 +27,7 @@ const CHECK: &str = "check --quiet --maxphyaddr 36,48,49,52";
 const HOOK: &str = "kvm_init_mmu return";
 
 /// What `watch` saw, for the closing line.
-const OBSERVED: &str = "events.jsonl";
+const OBSERVED: &str = "events.ept";
 
 /// Shows it, and judges what was shown.
 pub fn main() -> Result<ExitCode> {

@@ -3,11 +3,13 @@
 //! would claim what nobody saw.
 
 use std::collections::BTreeSet;
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, anyhow, bail};
+use ept_trace::model::EventKind;
+use ept_trace::recording;
 
 use crate::judged::Report;
 use crate::lab::{self, Cell, Cpu, KernelChoice, Options, Outcome, matrix};
@@ -25,9 +27,9 @@ pub struct Args {
 const COMMAND: [&str; 3] = [
     "sh",
     "-c",
-    "ept-trace check -j --reload --maxphyaddr 36,48,49,52 -o /out/events.jsonl >/out/check.jsonl
+    "ept-trace check -j --reload --maxphyaddr 36,48,49,52 -o /out/events.ept >/out/check.jsonl
      code=$?
-     ept-trace check -j --nested --maxphyaddr 52 -o /out/nested.jsonl >/out/check-nested.jsonl \
+     ept-trace check -j --nested --maxphyaddr 52 -o /out/nested.ept >/out/check-nested.jsonl \
          2>/out/nested.txt
      ept-trace check -j >/out/check-walks.jsonl 2>/out/walks.txt || code=$?
      exit $code",
@@ -124,15 +126,32 @@ fn check(cell: &Cell, outcome: &Outcome, out: &Path) -> Result<Checked> {
         bail!("nested: {rule} does not find the bug of this kernel");
     }
     let in_corpus = |file: String| command::repository().join("tests/corpus").join(file);
-    let mut corpus = vec![(in_corpus(format!("{name}.jsonl")), read("events.jsonl")?)];
+    let observed = |file| observations(&out.join(&name).join(file));
+    let mut corpus = vec![(in_corpus(format!("{name}.jsonl")), observed("events.ept")?)];
     if KEEP_NESTED.contains(&name.as_str()) {
-        corpus.push((in_corpus(format!("nested-{name}.jsonl")), read("nested.jsonl")?));
+        corpus.push((in_corpus(format!("nested-{name}.jsonl")), observed("nested.ept")?));
     }
     let levels = levels_of_l1(&read("nested.txt")?);
     if !levels.contains(&4) {
         bail!("no L2 ran on an L1's table of 4 levels");
     }
     Ok(Checked { row: table_row(cell, outcome, [&report, &nested, &walks], &levels)?, corpus })
+}
+
+/// What a recording holds, as JSON lines.
+fn observations(path: &Path) -> Result<String> {
+    let cannot = || path.display().to_string();
+    let events =
+        recording::read_all(File::open(path).with_context(cannot)?).with_context(cannot)?;
+    let mut lines = String::new();
+    for event in events {
+        if let EventKind::Gap { reason } = event.kind {
+            bail!("{}: {reason}", cannot());
+        }
+        lines += &serde_json::to_string(&event)?;
+        lines.push('\n');
+    }
+    Ok(lines)
 }
 
 /// Of those that KVM offered, the levels of L1's tables on which an L2 ran to its end.

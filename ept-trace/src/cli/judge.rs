@@ -1,14 +1,15 @@
 //! What every verb does with an event: judge it, show it, keep it.
 
-use std::fs::File;
-use std::io::{self, BufWriter};
+use std::io;
 
 #[cfg(feature = "live")]
 use super::output::OutputArgs;
+#[cfg(feature = "live")]
+use super::recording::Recording;
 use crate::analysis::{Analysis, Judged, Summary};
 use crate::model::{Event, EventKind, Evidence, KernelFacts, Verdict};
 use crate::oracle::Known;
-use crate::sink::{Observations, Sink};
+use crate::sink::Sink;
 use crate::source::Skipped;
 
 /// Judges events, shows them and keeps them.
@@ -18,7 +19,8 @@ pub(super) struct Judge {
     /// What is shown; nothing once its reader has gone.
     screen: Option<Box<dyn Sink>>,
     /// What is kept.
-    file: Option<Observations<BufWriter<File>>>,
+    #[cfg(feature = "live")]
+    recording: Option<Recording>,
     /// Show what is about guests only if it is not ok; all is kept.
     only_wrong: bool,
     /// Whoever read the standard output has gone.
@@ -82,8 +84,9 @@ impl Judge {
     pub(super) fn event(&mut self, event: Event) -> io::Result<Judged> {
         self.now = event.time_ns;
         let judged = self.analysis.judge(event);
-        if let Some(file) = &mut self.file {
-            file.event(&judged)?;
+        #[cfg(feature = "live")]
+        if let Some(recording) = &mut self.recording {
+            recording.keep(&judged.event);
         }
         let is_hidden = self.only_wrong
             && judged.event.kind.is_about_a_guest()
@@ -103,9 +106,6 @@ impl Judge {
     pub(super) fn finish(&mut self) -> io::Result<()> {
         let mut summary = self.analysis.summary().clone();
         summary.shape = self.analysis.known().history().shape();
-        if let Some(file) = &mut self.file {
-            file.finish(&summary)?;
-        }
         self.show(|screen| screen.finish(&summary))
     }
 
@@ -121,7 +121,6 @@ impl Judge {
         match write(screen.as_mut()) {
             Err(err) if err.kind() == io::ErrorKind::BrokenPipe => {
                 self.screen = None;
-                self.unread = true;
                 Ok(())
             }
             shown => shown,
@@ -131,32 +130,27 @@ impl Judge {
 
 #[cfg(feature = "live")]
 mod live {
-    use std::fs::{OpenOptions, Permissions};
-    use std::io::{self, BufWriter};
-    use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+    use std::io;
     use std::path::Path;
 
-    use anyhow::{Context as _, Result};
+    use anyhow::{Result, bail};
 
-    use super::Judge;
+    use super::{Judge, Recording};
     use crate::analysis::Summary;
     use crate::model::Event;
-    use crate::sink::Observations;
+    use crate::recording::Rotation;
 
     impl Judge {
-        /// Also keeps the observations in a file, which only its owner can read: it tells about
-        /// other people's guests.
-        pub(in crate::cli) fn record_to(&mut self, path: &Path) -> Result<()> {
-            // As root, in a directory that others write to: no link is followed, and a file that
-            // was there is closed to others before anything is in it.
-            let mut options = OpenOptions::new();
-            options.write(true).create(true).truncate(true).mode(0o600);
-            options.custom_flags(libc::O_NOFOLLOW);
-            let file = options.open(path).with_context(|| path.display().to_string())?;
-            if file.metadata()?.is_file() {
-                file.set_permissions(Permissions::from_mode(0o600))?;
+        /// Also records the observations.
+        pub(in crate::cli) fn record_to(
+            &mut self,
+            path: &Path,
+            rotation: Option<Rotation>,
+        ) -> Result<()> {
+            if path.as_os_str() == "-" && self.screen.is_some() {
+                bail!("-o -: the standard output is taken: name a file, or use `record -o -`");
             }
-            self.file = Some(Observations::new(BufWriter::new(file)));
+            self.recording = Some(Recording::create(path, rotation)?);
             Ok(())
         }
 
@@ -170,9 +164,25 @@ mod live {
             self.analysis.pass_over(event);
         }
 
-        /// Whether nobody sees or keeps what comes: the reader has gone, and there is no file.
+        /// Lets no observation wait for long before it is recorded. To be called often.
+        pub(in crate::cli) fn keep_up(&mut self) {
+            if let Some(recording) = &mut self.recording {
+                recording.keep_up();
+            }
+        }
+
+        /// Whether nobody sees or keeps what comes.
         pub(in crate::cli) fn is_in_vain(&self) -> bool {
-            self.unread && self.file.is_none()
+            self.screen.is_none() && self.recording.as_ref().is_none_or(Recording::has_failed)
+        }
+
+        /// Ends the recording.
+        ///
+        /// # Errors
+        ///
+        /// If it has failed at any time.
+        pub(in crate::cli) fn end_recording(&mut self) -> Result<()> {
+            self.recording.take().map_or(Ok(()), Recording::finish)
         }
 
         /// Shows what is about guests only if it is not ok.

@@ -8,6 +8,8 @@ mod doctor;
 mod explain;
 mod judge;
 mod output;
+#[cfg(feature = "live")]
+mod recording;
 mod walk;
 #[cfg(feature = "live")]
 mod watch;

@@ -2,6 +2,8 @@
 
 use std::ffi::OsString;
 use std::future::pending;
+use std::io;
+use std::os::fd::AsFd as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
@@ -15,8 +17,9 @@ use tokio::time::{Instant, sleep_until};
 use super::Exit;
 use super::judge::Judge;
 use super::output::{OutputArgs, print};
+use super::recording::RotationArgs;
 use crate::kernel::Filter;
-use crate::live::{Options, Session};
+use crate::live::{Options, Session, preflight};
 use crate::model::{Event, EventKind};
 
 /// The arguments of `watch`.
@@ -28,9 +31,11 @@ pub(super) struct Args {
     /// Show and keep only what is not ok of guests; the rest is dropped in the kernel, and counted
     #[arg(long)]
     mismatches: bool,
-    /// Also write the observations to a file, for `analyze`
+    /// Also record the observations in a file, for `analyze`
     #[arg(short, value_name = "FILE")]
     output_file: Option<PathBuf>,
+    #[command(flatten)]
+    rotation: RotationArgs,
     #[command(flatten)]
     output: OutputArgs,
     /// Load and attach everything, then exit
@@ -50,9 +55,11 @@ pub(super) struct Args {
 /// The arguments of `record`.
 #[derive(clap::Args)]
 pub(super) struct RecordArgs {
-    /// The file to write
+    /// The file to write; - is the standard output
     #[arg(short, value_name = "FILE")]
     output_file: PathBuf,
+    #[command(flatten)]
+    rotation: RotationArgs,
     #[command(flatten)]
     select: SelectArgs,
     /// Record while this command runs
@@ -126,6 +133,7 @@ impl From<RecordArgs> for Args {
             select: args.select,
             mismatches: false,
             output_file: Some(args.output_file),
+            rotation: args.rotation,
             output: OutputArgs {
                 format: super::output::Format::Text,
                 json: false,
@@ -137,6 +145,13 @@ impl From<RecordArgs> for Args {
             command: args.command,
             silent: true,
         }
+    }
+}
+
+impl Args {
+    /// Whether the recording goes to the standard output.
+    fn records_to_output(&self) -> bool {
+        self.output_file.as_deref() == Some(Path::new("-"))
     }
 }
 
@@ -181,6 +196,12 @@ pub(super) fn run(args: Args) -> Result<Exit> {
 }
 
 async fn watch(args: Args) -> Result<Exit> {
+    preflight()?;
+    let mut judge = if args.silent { Judge::default() } else { Judge::new(&args.output) };
+    if let Some(path) = &args.output_file {
+        // First: a pipe waits for its reader.
+        judge.record_to(path, args.rotation.rotation())?;
+    }
     let mut options = args.select.options();
     options.filter.drop_right = args.mismatches;
     let mut session = Session::start(options)?;
@@ -194,10 +215,6 @@ async fn watch(args: Args) -> Result<Exit> {
         }
         return Ok(Exit::Clean);
     }
-    let mut judge = if args.silent { Judge::default() } else { Judge::new(&args.output) };
-    if let Some(path) = &args.output_file {
-        judge.record_to(path)?;
-    }
     if args.mismatches {
         judge.show_only_wrong();
     }
@@ -209,7 +226,7 @@ async fn watch(args: Args) -> Result<Exit> {
         return Ok(Exit::Clean);
     }
 
-    let child = start(&args.command)?;
+    let child = start(&args.command, args.records_to_output())?;
     let status = observe(&args.select, &mut session, &mut judge, child).await?;
     let (last, counts) = session.finish()?;
     for event in last {
@@ -225,6 +242,7 @@ async fn watch(args: Args) -> Result<Exit> {
         let file = args.output_file.as_deref().unwrap_or(Path::new("the recording"));
         eprintln!("ept-trace: mismatches: see `ept-trace analyze {}`", file.display());
     }
+    judge.end_recording()?;
     Ok(match (Exit::of(judge.summary()), status) {
         // The command's own failure is not hidden behind a clean watch.
         (Exit::Clean, Some(status)) if !status.success() => Exit::OfCommand(code_of(status)),
@@ -269,6 +287,7 @@ async fn observe(
                 judge.event(event)?;
             }
         }
+        judge.keep_up();
         judge.flush()?;
         if select.is_enough(judge) || judge.is_in_vain() {
             break;
@@ -280,10 +299,14 @@ async fn observe(
     Ok(status)
 }
 
-fn start(command: &[OsString]) -> Result<Option<Child>> {
+fn start(command: &[OsString], is_output_taken: bool) -> Result<Option<Child>> {
     let Some((program, arguments)) = command.split_first() else { return Ok(None) };
     let mut child = Command::new(program);
     child.args(arguments).kill_on_drop(true);
+    if is_output_taken {
+        // What it prints is no part of the recording.
+        child.stdout(io::stderr().as_fd().try_clone_to_owned()?);
+    }
     let child = child.spawn().with_context(|| program.display().to_string())?;
     Ok(Some(child))
 }
@@ -295,7 +318,7 @@ async fn at(deadline: Option<Instant>) {
     }
 }
 
-async fn ended(child: &mut Option<Child>) -> std::io::Result<ExitStatus> {
+async fn ended(child: &mut Option<Child>) -> io::Result<ExitStatus> {
     match child {
         Some(child) => child.wait().await,
         None => pending().await,

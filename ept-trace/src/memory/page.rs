@@ -1,7 +1,5 @@
 //! The pages of a kdump-compressed dump, each compressed by itself.
 
-use ruzstd::decoding::FrameDecoder;
-
 use super::lzo;
 
 /// `DUMP_DH_COMPRESSED_*` of makedumpfile, in `page_desc.flags`.
@@ -9,9 +7,6 @@ const ZLIB: u32 = 1;
 const LZO: u32 = 2;
 const SNAPPY: u32 = 4;
 const ZSTD: u32 = 0x20;
-
-/// No page needs a larger window, and a damaged frame may ask for one.
-const ZSTD_WINDOW: u64 = 8 << 20;
 
 /// Makes a page of what is stored, by the flags of its descriptor.
 ///
@@ -48,7 +43,6 @@ fn zlib(stored: &[u8], page: &mut [u8]) -> Option<usize> {
 }
 
 fn zstd(stored: &[u8], page: &mut [u8]) -> Option<usize> {
-    let mut decoder = FrameDecoder::new();
-    decoder.set_max_window_size(ZSTD_WINDOW);
-    decoder.decode_all(stored, page).ok()
+    // Straight into the page: no window is allocated, whatever a damaged frame asks for.
+    zstd::bulk::decompress_to_buffer(stored, page).ok()
 }

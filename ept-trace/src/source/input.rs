@@ -14,6 +14,10 @@ pub const HEAD: u64 = 64 << 10;
 /// What xz may take to decompress, in bytes: files of `xz -9` need 65 MiB.
 const MOST_XZ_MEMORY: u64 = 80 << 20;
 
+/// The most that zstd may look back, as a power of two: what `zstd` itself unpacks without being asked
+/// for more.
+const MOST_ZSTD_WINDOW: u32 = 27;
+
 /// The most that is unpacked where a format needs to be read here and there, in bytes.
 const MOST_UNPACKED: u64 = 64 << 30;
 
@@ -141,13 +145,13 @@ impl Packing {
                 let stream = Stream::new_stream_decoder(MOST_XZ_MEMORY, CONCATENATED)?;
                 Box::new(XzDecoder::new_stream(packed, stream))
             }
-            Self::Zstd => Box::new(zstd_decoder(packed)?),
+            Self::Zstd => {
+                let mut decoder = zstd::stream::read::Decoder::new(packed)?;
+                decoder.window_log_max(MOST_ZSTD_WINDOW)?;
+                Box::new(decoder)
+            }
         })
     }
-}
-
-fn zstd_decoder(packed: Box<dyn Read + Send>) -> io::Result<impl Read + Send> {
-    ruzstd::decoding::StreamingDecoder::new(packed).map_err(io::Error::other)
 }
 
 #[cfg(test)]
@@ -167,7 +171,7 @@ mod tests {
     }
 
     fn zstd(bytes: &[u8]) -> Vec<u8> {
-        ruzstd::encoding::compress_to_vec(bytes, ruzstd::encoding::CompressionLevel::Fastest)
+        zstd::encode_all(bytes, 1).unwrap()
     }
 
     fn text() -> Vec<u8> {
@@ -193,6 +197,8 @@ mod tests {
     fn parts_that_were_packed_one_by_one_are_one() {
         let both = [gzip(b"one\n"), gzip(b"two\n")].concat();
         assert_eq!(Input::of_stream(Box::new(Cursor::new(both))).unwrap().head, b"one\ntwo\n");
+        let both = [zstd(b"one\n"), zstd(b"two\n")].concat();
+        assert_eq!(Input::of_stream(Box::new(Cursor::new(both))).unwrap().head, b"one\ntwo\n");
         let both = [xz(b"one\n"), xz(b"two\n")].concat();
         assert_eq!(Input::of_stream(Box::new(Cursor::new(both))).unwrap().head, b"one\ntwo\n");
     }
@@ -200,7 +206,7 @@ mod tests {
     #[test]
     fn what_is_cut_is_an_error_after_what_is_there() {
         let text = text();
-        for packed in [gzip(&text), xz(&text)] {
+        for packed in [gzip(&text), xz(&text), zstd(&text)] {
             let cut = Cursor::new(packed[..packed.len() * 3 / 4].to_vec());
             let mut all = Vec::new();
             let input = Input::of_stream(Box::new(cut)).unwrap();

@@ -50,7 +50,7 @@ pub(in crate::cli) struct Args {
     /// Use tracepoints alone, even where functions can be hooked
     #[arg(long)]
     pub(super) tracepoints: bool,
-    /// Write the observations to a file, for `analyze`
+    /// Record the observations in a file, for `analyze`
     #[arg(short, value_name = "FILE")]
     pub(super) output_file: Option<std::path::PathBuf>,
     #[command(flatten)]

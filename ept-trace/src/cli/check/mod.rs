@@ -46,7 +46,7 @@ async fn check(args: Args) -> Result<Exit> {
     preflight()?;
     let mut judge = Judge::new(&args.output);
     if let Some(path) = &args.output_file {
-        judge.record_to(path)?;
+        judge.record_to(path, None)?;
     }
     if args.is_nested() {
         require_nested()?;
@@ -117,6 +117,7 @@ impl Check {
     /// Judges the next events.
     async fn judge_next(&mut self) -> Result<()> {
         self.session.next().await?.into_iter().try_for_each(|event| self.judge(event))?;
+        self.judge.keep_up();
         Ok(self.judge.flush()?)
     }
 
@@ -204,7 +205,9 @@ impl Check {
         }
         self.judge.summary_mut().hooks = counts;
         self.judge.finish()?;
-        Ok(self.outcome.conclude(self.judge.summary()))
+        let exit = self.outcome.conclude(self.judge.summary());
+        self.judge.end_recording()?;
+        Ok(exit)
     }
 }
 
