@@ -17,14 +17,14 @@ unpack perf
 # guests GUEST ...: VMs at once, each with the arguments of vmm; each step is told with its time.
 cat >/bin/guests <<'END'
 #!/bin/sh
-exec >guests.txt 2>&1
+exec >>guests.txt 2>&1
 for guest in "$@"; do /add/vmm $guest & done
 wait
 END
 # The same for one VM that hangs, and is killed.
 cat >/bin/hanging <<'END'
 #!/bin/sh
-exec >guests.txt 2>&1
+exec >>guests.txt 2>&1
 /add/vmm "$1" &
 until grep -q CPUID guests.txt; do usleep 10000; done
 usleep 150000
@@ -44,25 +44,28 @@ exec unshare -m sh -c 'umount /proc/kallsyms; exec "$@"' sh "$@"
 END
 cat >/bin/perf-record <<'END'
 #!/bin/sh
-exec perf record -k mono -a -e 'kvm:*' -e 'kvmmmu:*' "$@" 2>>perf.txt
+exec perf record -k mono -a "$@" 2>>perf.txt
 END
-# Only what a root and its entries are known by.
-cat >/bin/perf-few <<'END'
-#!/bin/sh
-exec perf record -k mono -a -m 1024 -e kvm:kvm_cpuid -e kvm:kvm_exit -e kvm:kvm_page_fault \
-    -e kvmmmu:kvm_mmu_get_page -e kvmmmu:kvm_mmu_set_spte "$@" 2>>perf.txt
-END
-chmod +x /bin/guests /bin/hanging /bin/trace-cmd-record /bin/all-symbols /bin/perf-record /bin/perf-few
+chmod +x /bin/guests /bin/hanging /bin/trace-cmd-record /bin/all-symbols /bin/perf-record
+
+every_event="-e kvm:* -e kvmmmu:*"
+# By which a root and its entries are known, of those that this kernel has.
+few_events=
+for event in kvm/kvm_cpuid kvm/kvm_exit kvm/kvm_page_fault kvmmmu/kvm_mmu_get_page \
+    kvmmmu/kvm_mmu_set_spte kvmmmu/kvm_tdp_mmu_spte_changed; do
+    [ -e "/sys/kernel/tracing/events/$event" ] && few_events="$few_events -e ${event%/*}:${event#*/}"
+done
 
 # session NAME: begins one.
 session() {
     mkdir -p "/out/$1" && cd "/out/$1" || exit
 }
 
-# recorded COMMAND ...: records the command with ept-trace, perf and trace-cmd.
+# recorded COMMAND ...: records the command with ept-trace, perf and trace-cmd. Perf leaves out our
+# own programs.
 recorded() {
     ept-trace watch -q -o events.jsonl --history --frames -- \
-        perf-record -m 1024 -o perf.data -- \
+        perf-record -m 1024 --no-bpf-event $few_events -o perf.few.data -- \
         trace-cmd-record -b 4096 -e kvm -e kvmmmu -o trace.dat all-symbols "$@" >findings.txt
     dmesg >dmesg.txt
 }
@@ -96,8 +99,12 @@ all() {
     instance small 4 mono
     instance tsc 4096 x86-tsc
     instance text 4096 mono
-    recorded perf-few -o perf.few.data -- perf-record -m 1024 -z -o perf.zstd.data -- sh -c \
-        'perf-record -m 1024 -o - -- guests "48 --pause 20" "52 --pause 20" | cat >perf.pipe.data'
+    # Not to take the stars for files.
+    set -f
+    recorded perf-record -m 1024 $every_event -o perf.data -- \
+        perf-record -m 1024 $every_event -z -o perf.zstd.data -- sh -c \
+        "perf-record -m 1024 $every_event -o - -- guests '48 --pause 20' '52 --pause 20' | cat >perf.pipe.data"
+    set +f
     for each in small tsc text; do
         instance=/sys/kernel/tracing/instances/$each
         echo 0 >"$instance/tracing_on"
@@ -132,12 +139,17 @@ buffers() {
     trace-cmd-record -b 4096 -e kvm -B mmu -b 4096 -e kvmmmu -o trace.dat guests 48
 }
 
-# Buffers that are too small.
+# Small buffers, which nobody empties while the first of two VMs runs. Perf is inside, for it takes a
+# child that stops for one that has ended.
 lost() {
     session lost
-    ept-trace watch -q -o events.jsonl --history --ring 4 -- \
-        perf-record -m 1 -o perf.data -- \
-        trace-cmd-record -b 4 -e kvm -e kvmmmu -o trace.dat guests 48 52 >findings.txt
+    trace-cmd-record -b 4 -e kvm -e kvmmmu -o trace.dat all-symbols \
+        perf-record -m 1 --no-bpf-event $few_events -o perf.few.data -- sh -c '
+            killall -STOP ld-linux-x86-64.so.2
+            guests 48
+            killall -CONT ld-linux-x86-64.so.2
+            sleep 1
+            guests 52'
 }
 
 # fault NAME SEED BACK COMMAND ...: records the command while a fault is there. The first two are

@@ -35,7 +35,8 @@ pub struct Args {
     /// Instead: make the large recording that `bench` reads, if it is not there, and tell where it is
     #[arg(long, conflicts_with = "keep")]
     big: bool,
-    /// Also keep all that was recorded, unpacked, in DIR
+    /// Keep all that is recorded, unpacked, in DIR; the cells that are there already are not recorded
+    /// again
     #[arg(long, value_name = "DIR")]
     keep: Option<PathBuf>,
 }
@@ -99,7 +100,9 @@ fn run(cell: &Cell, script: &str, options: &Options, out: &Path) -> Result<()> {
 fn record(boot: &Boot, options: &Options, raw: &Path) -> Result<Vec<Stored>> {
     let cell = boot.cell()?;
     let out = raw.join(boot.name());
-    run(&cell, &boot.script()?, options, &out)?;
+    if !out.exists() {
+        run(&cell, &boot.script()?, options, &out)?;
+    }
     let mut files = Vec::new();
     for session in boot.sessions {
         let dir = out.join(session.name());

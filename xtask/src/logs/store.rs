@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use crate::command;
 
 /// A file of so many bytes is packed.
-const LARGE: usize = 60_000;
+const LARGE: usize = 20_000;
 /// How many bytes all files may have.
 const MOST: usize = 1_500_000;
 /// What stays when the rest is renewed.
@@ -23,31 +23,37 @@ pub struct Stored {
     bytes: Vec<u8>,
 }
 
-/// `file`, to be stored in `directory`, packed if it is large. Each kind of file is packed in its own
-/// way, so that every way is there.
+/// `file`, to be stored in `directory`, packed if it is large and gets less than half as large. Each
+/// kind of file is packed in its own way, so that every way is there.
 pub fn pack(file: &Path, directory: &Path) -> Result<Stored> {
     let bytes = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
-    let name = file.file_name().unwrap_or_default();
-    let path = directory.join(name);
-    if bytes.len() <= LARGE {
-        return Ok(Stored { path, bytes });
-    }
-    let (packer, options, suffix): (_, &[&str], _) = match file.extension().and_then(|e| e.to_str())
-    {
+    let path = directory.join(file.file_name().unwrap_or_default());
+    let kind = file.extension().and_then(|extension| extension.to_str());
+    let (packer, options, suffix): (_, &[&str], _) = match kind {
         // Without the time.
         Some("txt") => ("gzip", &["-9cn"], "gz"),
         Some("dat") => ("zstd", &["-q19c"], "zst"),
         _ => ("xz", &["-9c"], "xz"),
     };
-    let bytes = command::filter(Command::new(packer).args(options), &bytes)?;
-    Ok(Stored { path: path.with_added_extension(suffix), bytes })
+    if bytes.len() > LARGE {
+        let packed = command::filter(Command::new(packer).args(options), &bytes)?;
+        if packed.len() < bytes.len() / 2 {
+            return Ok(Stored { path: path.with_added_extension(suffix), bytes: packed });
+        }
+    }
+    Ok(Stored { path, bytes })
 }
 
 /// Puts `files` in the place of all that is in `tests/corpus/logs`.
 pub fn write(files: &[Stored]) -> Result<()> {
     let total: usize = files.iter().map(|file| file.bytes.len()).sum();
     if total > MOST {
-        bail!("the corpus would have {total} bytes, more than {MOST}");
+        let mut files: Vec<_> =
+            files.iter().map(|file| (file.bytes.len(), file.path.display())).collect();
+        files.sort_by_key(|(size, _)| *size);
+        let largest: Vec<String> =
+            files.iter().rev().take(20).map(|(size, path)| format!("{size:>8} {path}")).collect();
+        bail!("the corpus would have {total} bytes, more than {MOST}:\n{}", largest.join("\n"));
     }
     let logs = command::repository().join("tests/corpus/logs");
     for entry in fs::read_dir(&logs).with_context(|| format!("no {}", logs.display()))? {
