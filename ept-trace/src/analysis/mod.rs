@@ -4,12 +4,9 @@ mod summary;
 
 use crate::model::{Event, EventKind, Evidence, Judgement, KernelFacts, Mode, Verdict};
 use crate::oracle::{End, IN_A_LOG, Known, replay};
-use crate::rules::RULES;
+use crate::rules::{OF_CHANGES, RULES, Rule};
 
 pub use summary::{HookCounts, LevelShape, Summary};
-
-/// Of an entry: it maps a large page.
-const PAGE_SIZE: u64 = 1 << 7;
 
 /// An observation with what the rules say of it.
 #[derive(Debug)]
@@ -66,11 +63,7 @@ impl Analysis {
         self.known.learn(&event.kind);
         self.known.follow(&event);
         let not_judged = looked_up.err().or_else(|| self.why_not_judged(&event));
-        let judgements = if not_judged.is_none() && !self.is_plainly_right(&event) {
-            self.ask_rules(&event)
-        } else {
-            Vec::new()
-        };
+        let judgements = if not_judged.is_none() { self.ask_rules(&event) } else { Vec::new() };
         let mut judged = Judged {
             judgements,
             mode: None,
@@ -95,8 +88,9 @@ impl Analysis {
     }
 
     fn ask_rules(&self, event: &Event) -> Vec<Judgement> {
-        let judge = |rule: &crate::rules::Rule| (rule.judge)(event, &self.known);
-        let mut judgements: Vec<_> = RULES.iter().filter_map(judge).collect();
+        let rules = if let EventKind::SpteChange(_) = event.kind { &OF_CHANGES[..] } else { RULES };
+        let judge = |rule: &Rule| (rule.judge)(event, &self.known);
+        let mut judgements: Vec<_> = rules.iter().filter_map(judge).collect();
         if let Some(caveat) = &self.caveat {
             let wrong = judgements.iter_mut().filter(|found| found.verdict == Verdict::Mismatch);
             wrong.for_each(|found| found.evidence.push(caveat.clone()));
@@ -109,14 +103,6 @@ impl Analysis {
         let EventKind::Walk(walk) = &event.kind else { return None };
         let translated = self.known.translated()?;
         translated.as_ref().err().filter(|_| walk.observed_by == IN_A_LOG).cloned()
-    }
-
-    /// Whether no rule has anything to say of a change that a log tells. There are millions of
-    /// them, and to ask each rule costs more than all the rest.
-    fn is_plainly_right(&self, event: &Event) -> bool {
-        let EventKind::SpteChange(change) = &event.kind else { return false };
-        let is_large = (2..=3).contains(&change.level) && change.new & PAGE_SIZE != 0;
-        change.in_log.is_some() && !is_large && self.known.history().findings().is_empty()
     }
 
     /// Takes in what somebody says of the machine, which is not to be judged.

@@ -1,5 +1,6 @@
 //! What a rule answers.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -57,7 +58,7 @@ pub struct Judgement {
     /// Its answer.
     pub verdict: Verdict,
     /// The answer in words: both values if they disagree, the missing fact if undetermined.
-    pub message: String,
+    pub message: Cow<'static, str>,
     /// What it rests on.
     pub evidence: Vec<Evidence>,
 }

@@ -18,7 +18,7 @@ fn judged(time_ns: u64, kind: EventKind, judgements: Vec<Judgement>) -> Judged {
 
 fn says(verdict: Verdict, message: String) -> Judgement {
     let evidence = vec![Evidence::new("root level", 4, "the test")];
-    Judgement { rule: "EPT103", verdict, message, evidence }
+    Judgement { rule: "EPT103", verdict, message: message.into(), evidence }
 }
 
 fn decided(vm: u32, maxphyaddr: u32, level: u8) -> EventKind {

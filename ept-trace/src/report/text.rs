@@ -197,6 +197,9 @@ impl<W: Write> Page<'_, W> {
                 events.iter().map(|(kind, number)| format!("{kind} {number}")).collect();
             writeln!(self.out, "\n{}", counts.join(", "))?;
         }
+        for (why, number) in &summary.not_judged {
+            writeln!(self.out, "not judged: {}: {}", count(*number, "walk"), Plain::of(why))?;
+        }
         for LevelShape { vm, level, tables, leaves } in &summary.shape {
             let (tables, leaves) = (count(*tables, "table"), count(*leaves, "page"));
             writeln!(self.out, "VM {vm}, level {level}: {tables}, {leaves} mapped")?;

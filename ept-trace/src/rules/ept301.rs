@@ -31,7 +31,7 @@ fn judge(event: &Event, known: &Known) -> Option<Judgement> {
     let EventKind::Walk(walk) = &event.kind else { return None };
     let translated = match known.translated()? {
         Ok(translated) => translated,
-        Err(missing) => return Some(RULE.says(Verdict::Undetermined, missing, vec![])),
+        Err(missing) => return Some(RULE.says(Verdict::Undetermined, missing.clone(), vec![])),
     };
     let evidence = || evidence(walk, translated);
     let gpa = walk.gpa;

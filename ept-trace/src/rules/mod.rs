@@ -36,6 +36,8 @@ mod ept503;
 mod history;
 mod walks;
 
+use std::borrow::Cow;
+
 use crate::model::{Event, Evidence, Judgement, Verdict};
 use crate::oracle::Known;
 
@@ -85,6 +87,10 @@ pub const RULES: &[Rule] = &[
     ept503::RULE,
 ];
 
+/// The rules that have something to say of a change of an entry. There are millions of them in a log,
+/// and to ask the others costs more than to read it.
+pub const OF_CHANGES: [Rule; 4] = [ept401::RULE, ept402::RULE, ept403::RULE, ept404::RULE];
+
 impl Rule {
     /// The rule with this id, in either case.
     pub fn find(id: &str) -> Option<&'static Self> {
@@ -125,7 +131,7 @@ impl Rule {
     fn says(
         &self,
         verdict: Verdict,
-        message: impl Into<String>,
+        message: impl Into<Cow<'static, str>>,
         evidence: Vec<Evidence>,
     ) -> Judgement {
         Judgement { rule: self.id, verdict, message: message.into(), evidence }

@@ -13,8 +13,9 @@ use crate::model::{Behaviour, Event, EventKind, Fact, Hardware, KernelFacts, Kvm
 
 /// Facts that no file of the incident has.
 pub(super) enum Given {
-    /// What `doctor -j` printed on that machine: judged as if it had been recorded.
-    Read(Box<KernelFacts>),
+    /// What `doctor -j` printed on that machine, in a file of this name: judged as if it had been
+    /// recorded.
+    Read(String, Box<KernelFacts>),
     /// What options say, of which there is nothing to judge.
     Said(Box<KernelFacts>),
 }
@@ -32,7 +33,7 @@ impl Given {
         let text = fs::read_to_string(path).map_err(|err| bad(err.to_string()))?;
         let doctor: Doctor = serde_json::from_str(&text)
             .map_err(|err| bad(format!("not the output of `ept-trace doctor -j`: {err}")))?;
-        Ok(Self::Read(Box::new(doctor.facts)))
+        Ok(Self::Read(path.display().to_string(), Box::new(doctor.facts)))
     }
 
     /// An Intel machine with this EPT capability (MSR 0x48c), and EPT on.
@@ -71,7 +72,8 @@ impl Given {
     /// Tells them, before anything else.
     pub(super) fn tell(&self, judge: &mut Judge) -> io::Result<()> {
         match self {
-            Self::Read(facts) => {
+            Self::Read(name, facts) => {
+                judge.source(name)?;
                 let kind = EventKind::Facts(facts.clone());
                 judge.event(Event { time_ns: 0, kind }).map(|_| ())
             }

@@ -12,7 +12,7 @@ fn judged(micros: u64, kind: EventKind, judgements: Vec<Judgement>) -> Judged {
 }
 
 fn says(rule: &'static str, verdict: Verdict, message: &str) -> Judgement {
-    Judgement { rule, verdict, message: message.to_owned(), evidence: vec![] }
+    Judgement { rule, verdict, message: message.to_owned().into(), evidence: vec![] }
 }
 
 fn hooks() -> EventKind {
