@@ -4,6 +4,7 @@
 pub mod binary;
 pub mod format;
 mod record;
+pub mod trace_dat;
 pub mod tracing_data;
 
 pub use record::{Batch, PageRole, Record, TraceReader, Tracepoint};
