@@ -5,6 +5,11 @@ mod log;
 mod record;
 pub mod text;
 mod threads;
+pub mod binary;
+pub mod format;
+mod record;
+pub mod trace_dat;
+pub mod tracing_data;
 
 pub use log::Log;
 pub use record::{Batch, PageRole, Record, TraceReader, Tracepoint};
