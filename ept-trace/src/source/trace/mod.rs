@@ -1,6 +1,9 @@
 //! Logs of KVM's tracepoints, whoever wrote them: each reader makes [`Record`]s of its format, and
 //! what the records mean together is told in one place for all of them.
 
+pub mod binary;
+pub mod format;
 mod record;
+pub mod tracing_data;
 
 pub use record::{Batch, PageRole, Record, TraceReader, Tracepoint};
