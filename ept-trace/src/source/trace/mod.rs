@@ -3,6 +3,7 @@
 
 pub mod binary;
 pub mod format;
+pub mod perf_data;
 mod record;
 pub mod tracing_data;
 
