@@ -34,6 +34,9 @@ pub struct Events {
     lost_by_end: u64,
     /// That events were left out is told once.
     told_of_period: bool,
+    /// Rounds end in it, and samples came after the end of the last.
+    has_rounds: bool,
+    is_in_round: bool,
 }
 
 impl Events {
@@ -65,7 +68,10 @@ impl Events {
         let skipped = &mut batch.skipped;
         match Header::parse(bytes).map_or(0, |header| header.kind) {
             kinds::SAMPLE => return self.take_sample(bytes, offset, batch),
-            kinds::FINISHED_ROUND => self.order.end_round(skipped),
+            kinds::FINISHED_ROUND => {
+                (self.has_rounds, self.is_in_round) = (true, false);
+                self.order.end_round(skipped);
+            }
             kinds::LOST => self.take_lost(bytes, skipped),
             kinds::LOST_SAMPLES => self.take_lost_samples(bytes, skipped),
             kinds::THROTTLE | kinds::UNTHROTTLE => {
@@ -82,6 +88,7 @@ impl Events {
     #[inline]
     fn take_sample(&mut self, bytes: &[u8], offset: u64, batch: &mut Batch) -> io::Result<()> {
         let decoder = self.decoder.as_ref().ok_or_else(|| invalid(NO_FORMATS.to_owned()))?;
+        self.is_in_round = true;
         let attr = self.attrs.of_sample(bytes);
         let Some((attr, sample)) = attr.and_then(|it| Some((it, it.layout.sample(bytes)?))) else {
             self.damage(offset, "a sample that no event has", &mut batch.skipped);
@@ -153,8 +160,12 @@ impl Events {
         self.order.lose(self.order.untold(), None, skipped);
     }
 
-    /// Nothing more comes.
+    /// Nothing more comes. perf ends each round that has anything, the last one too.
     pub fn end(&mut self, skipped: &mut Skipped) {
+        if self.has_rounds && self.is_in_round {
+            skipped.note(|| CUT.to_owned());
+            self.order.lose(self.order.untold(), None, skipped);
+        }
         if self.lost_by_end > self.lost {
             let events = self.lost_by_end - self.lost;
             self.order.lose(self.order.untold(), Some(events), skipped);
@@ -163,6 +174,7 @@ impl Events {
     }
 }
 
+const CUT: &str = "at the end: the last round of events is cut off";
 const NOT_ALL: &str = "perf was told (-F, -c) to leave events out: record without";
 
 fn record(sample: &Sample<'_>, tid: u32, event: Tracepoint) -> Record {

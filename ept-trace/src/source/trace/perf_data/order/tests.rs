@@ -38,7 +38,9 @@ fn the_end_of_a_round_tells_up_to_the_newest_of_the_round_before() {
     let rounds = [&[1, 2, 2, 3, 4][..], &[3, 4, 5, 6, 7], &[6, 7, 8, 8, 9, 10]];
     let expected = [&[][..], &[1, 2, 2, 3, 3, 4, 4], &[5, 6, 6, 7, 7]];
     for (round, expected) in rounds.into_iter().zip(expected) {
-        round.iter().for_each(|time| order.push(event(*time), &mut skipped));
+        for time in round {
+            order.push(event(*time), &mut skipped);
+        }
         order.end_round(&mut skipped);
         assert_eq!(times(&told(&mut order)), expected);
     }

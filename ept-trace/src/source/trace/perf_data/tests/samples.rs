@@ -23,11 +23,11 @@ const FLAGS: usize = 40;
 fn laid_out(sample: &[u8], sample_type: u64, read_format: u64) -> Vec<u8> {
     // identifier, ip, tid, time, cpu, period, and the event.
     let word = |at| vec![u64_at(sample, at).unwrap()];
-    let has = |bits: u64| u64::from((read_format & bits).count_ones());
+    let has = |bits: u64| (read_format & bits).count_ones() as usize;
     let read = match read_format & 8 {
-        0 => vec![7; 1 + has(0b10111) as usize],
+        0 => vec![7; 1 + has(0b10111)],
         // A group of three.
-        _ => [&[3][..], &vec![7; (has(0b11) + 3 * (1 + has(0b10100))) as usize]].concat(),
+        _ => [&[3][..], &vec![7; has(0b11) + 3 * (1 + has(0b10100))]].concat(),
     };
     let fields = [
         (IDENTIFIER, word(8)),
@@ -165,14 +165,16 @@ fn lost(kind: u32, words: &[u64], time: u64, cpu: u32) -> Vec<u8> {
     writer::record(kind, &content)
 }
 
-/// Times, and of what is lost the number.
-fn outline(records: &[Record]) -> Vec<(u64, Option<Option<u64>>)> {
+/// Times, with what is lost.
+fn outline(records: &[Record]) -> Vec<(u64, Option<Tracepoint>)> {
     let outline = records.iter().map(|record| match record.event {
-        Tracepoint::Lost { events } => (record.time_ns, Some(events)),
+        lost @ Tracepoint::Lost { .. } => (record.time_ns, Some(lost)),
         _ => (record.time_ns, None),
     });
     outline.collect()
 }
+
+const NO_MORE: Option<Tracepoint> = Some(Tracepoint::Lost { events: Some(0) });
 
 /// CPU 1 has no room from 20 to 40.
 #[test]
@@ -192,10 +194,10 @@ fn lost_events_are_told_where_they_would_be() {
         (10, None),
         (11, None),
         (20, None),
-        (30, Some(Some(0))),
+        (30, NO_MORE),
         (30, None),
-        (40, Some(Some(5))),
-        (40, Some(Some(0))),
+        (40, Some(Tracepoint::Lost { events: Some(5) })),
+        (40, NO_MORE),
         (40, None),
         (50, None),
     ];
@@ -210,7 +212,10 @@ fn lost_events_are_told_once() {
     let records = [entry(10, 0), lost(kinds::LOST, &[11, 5], 20, 0), entry(30, 0)].concat();
     let told = |end: Vec<u8>| {
         let told = read_whole(open(&writer::file(&[&records[..], &end].concat())));
-        let lost = outline(&told).into_iter().filter_map(|(_, lost)| lost?);
+        let lost = told.into_iter().filter_map(|record| match record.event {
+            Tracepoint::Lost { events } => events,
+            _ => None,
+        });
         lost.sum::<u64>()
     };
     assert_eq!(told(Vec::new()), 5);
@@ -228,15 +233,8 @@ fn a_throttled_event_is_lost() {
         entry(30, 0),
     ];
     let told = outline(&read_whole(open(&writer::file(&records.concat()))));
-    let none = Some(Some(0));
-    let expected = [
-        (10, none),
-        (10, None),
-        (15, Some(None)),
-        (20, none),
-        (20, None),
-        (25, Some(None)),
-        (30, None),
-    ];
+    let lost = Some(Tracepoint::Lost { events: None });
+    let expected =
+        [(10, NO_MORE), (10, None), (15, lost), (20, NO_MORE), (20, None), (25, lost), (30, None)];
     assert_eq!(told, expected);
 }

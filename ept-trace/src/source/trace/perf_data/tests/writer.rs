@@ -5,7 +5,7 @@ use std::ops::Range;
 use zstd::stream::raw::{Encoder, Operation as _, OutBuffer};
 
 use super::SVM;
-use crate::source::trace::perf_data::bytes::{u32_at, u64_at};
+use crate::source::trace::perf_data::bytes::u64_at;
 use crate::source::trace::perf_data::kinds;
 use crate::source::trace::perf_data::window::Header;
 
