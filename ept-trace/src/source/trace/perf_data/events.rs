@@ -7,6 +7,7 @@ use super::bytes::{u32_at, u64_at};
 use super::head::NO_FORMATS;
 use super::layout::Sample;
 use super::order::{Order, lost};
+use super::records::Damage;
 use super::window::{HEADER, Header};
 use super::{invalid, kinds};
 use crate::source::Skipped;
@@ -58,13 +59,13 @@ impl Events {
         Ok(())
     }
 
-    /// Takes in a record, which is at this offset.
+    /// Takes in a record, which is at this offset; `false` if it can be none.
     ///
     /// # Errors
     ///
     /// It lacks what is needed to read any that follows.
     #[inline]
-    pub fn take(&mut self, bytes: &[u8], offset: u64, batch: &mut Batch) -> io::Result<()> {
+    pub fn take(&mut self, bytes: &[u8], offset: u64, batch: &mut Batch) -> io::Result<bool> {
         let skipped = &mut batch.skipped;
         match Header::parse(bytes).map_or(0, |header| header.kind) {
             kinds::SAMPLE => return self.take_sample(bytes, offset, batch),
@@ -72,34 +73,33 @@ impl Events {
                 (self.has_rounds, self.is_in_round) = (true, false);
                 self.order.end_round(skipped);
             }
-            kinds::LOST => self.take_lost(bytes, skipped),
-            kinds::LOST_SAMPLES => self.take_lost_samples(bytes, skipped),
+            kinds::LOST => self.take_lost(bytes),
+            kinds::LOST_SAMPLES => self.take_lost_samples(bytes),
             kinds::THROTTLE | kinds::UNTHROTTLE => {
                 let (after, now) = self.order.untold();
                 let until = u64_at(bytes, HEADER).unwrap_or(now);
-                self.order.lose((after, until), None, skipped);
+                self.order.lose((after, until), None);
             }
-            kinds::HEADER_ATTR => return self.take_attr(bytes),
+            kinds::HEADER_ATTR => self.take_attr(bytes)?,
             _ => {}
         }
-        Ok(())
+        Ok(true)
     }
 
     #[inline]
-    fn take_sample(&mut self, bytes: &[u8], offset: u64, batch: &mut Batch) -> io::Result<()> {
+    fn take_sample(&mut self, bytes: &[u8], offset: u64, batch: &mut Batch) -> io::Result<bool> {
         let decoder = self.decoder.as_ref().ok_or_else(|| invalid(NO_FORMATS.to_owned()))?;
         self.is_in_round = true;
         let attr = self.attrs.of_sample(bytes);
         let Some((attr, sample)) = attr.and_then(|it| Some((it, it.layout.sample(bytes)?))) else {
-            self.damage(offset, "a sample that no event has", &mut batch.skipped);
-            return Ok(());
+            return Ok(false);
         };
         if let Some(cpu) = sample.cpu {
             note_time(&mut self.last, cpu as usize, sample.time);
         }
         if !attr.is_tracepoint || sample.raw.is_empty() {
             batch.others += 1;
-            return Ok(());
+            return Ok(true);
         }
         match decoder.decode(sample.raw) {
             Ok(Decoded::Other) => batch.others += 1,
@@ -108,35 +108,35 @@ impl Events {
                     if !mem::replace(&mut self.told_of_period, true) {
                         batch.skipped.note(|| format!("offset {offset:#x}: {NOT_ALL}"));
                     }
-                    self.order.push(lost(sample.time, None), &mut batch.skipped);
+                    self.order.push(lost(sample.time, None));
                 }
-                self.order.push(record(&sample, tid, event), &mut batch.skipped);
+                self.order.push(record(&sample, tid, event));
             }
             Err(what) => {
                 batch.skipped.note(|| format!("offset {offset:#x}: {what}"));
-                self.order.push(lost(sample.time, Some(1)), &mut batch.skipped);
+                self.order.push(lost(sample.time, Some(1)));
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// `PERF_RECORD_LOST`, which a CPU puts into its buffer when there is room again.
-    fn take_lost(&mut self, bytes: &[u8], skipped: &mut Skipped) {
+    fn take_lost(&mut self, bytes: &[u8]) {
         let events = u64_at(bytes, HEADER + 8);
         self.lost = self.lost.saturating_add(events.unwrap_or(0));
         let (untold, now) = self.order.untold();
         let (time, cpu) = self.attrs.trailer(bytes);
         let last = cpu.and_then(|cpu| self.last.get(cpu as usize)).copied();
-        self.order.lose((last.unwrap_or(untold), time.unwrap_or(now)), events, skipped);
+        self.order.lose((last.unwrap_or(untold), time.unwrap_or(now)), events);
     }
 
     /// `PERF_RECORD_LOST_SAMPLES`: of the kernel, which has a time, or of perf, which has none.
-    fn take_lost_samples(&mut self, bytes: &[u8], skipped: &mut Skipped) {
+    fn take_lost_samples(&mut self, bytes: &[u8]) {
         let events = u64_at(bytes, HEADER).unwrap_or(0);
         match self.attrs.trailer(bytes) {
             (Some(time @ 1..), _) => {
                 let (untold, _) = self.order.untold();
-                self.order.lose((untold, time), Some(events), skipped);
+                self.order.lose((untold, time), Some(events));
             }
             _ => self.lost_by_end = self.lost_by_end.saturating_add(events),
         }
@@ -155,20 +155,20 @@ impl Events {
     }
 
     /// Records are lost by damage.
-    pub fn damage(&mut self, offset: u64, what: &str, skipped: &mut Skipped) {
+    pub fn damage(&mut self, Damage { offset, what }: &Damage, skipped: &mut Skipped) {
         skipped.note(|| format!("offset {offset:#x}: {what}"));
-        self.order.lose(self.order.untold(), None, skipped);
+        self.order.lose(self.order.untold(), None);
     }
 
     /// Nothing more comes. perf ends each round that has anything, the last one too.
     pub fn end(&mut self, skipped: &mut Skipped) {
         if self.has_rounds && self.is_in_round {
             skipped.note(|| CUT.to_owned());
-            self.order.lose(self.order.untold(), None, skipped);
+            self.order.lose(self.order.untold(), None);
         }
         if self.lost_by_end > self.lost {
             let events = self.lost_by_end - self.lost;
-            self.order.lose(self.order.untold(), Some(events), skipped);
+            self.order.lose(self.order.untold(), Some(events));
         }
         self.order.end(skipped);
     }

@@ -81,14 +81,19 @@ impl PerfData {
         let Self { records, events, .. } = self;
         while !events.order.is_ready() && batch.others < MOST_OTHERS {
             match records.next()? {
-                Next::Record { bytes, offset } => events.take(bytes, offset, batch)?,
+                Next::Record { bytes, offset } => {
+                    if !events.take(bytes, offset, batch)? {
+                        events.damage(&records.distrust()?, &mut batch.skipped);
+                    }
+                }
                 Next::Formats(bytes) => events.learn(&bytes, &mut batch.skipped)?,
-                Next::Damage { offset, what } => events.damage(offset, &what, &mut batch.skipped),
+                Next::Damage(damage) => events.damage(&damage, &mut batch.skipped),
                 Next::End => {
                     self.end = Some(Ok(()));
                     break;
                 }
             }
+            events.order.make_room(&mut batch.skipped);
         }
         Ok(())
     }

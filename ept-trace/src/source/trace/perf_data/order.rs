@@ -10,11 +10,11 @@ use std::mem;
 use crate::source::Skipped;
 use crate::source::trace::{Batch, Record, Tracepoint};
 
-/// Two rounds of the buffers of a large machine are fewer. They take some 100 MB.
-const MOST_KEPT: usize = 1 << 21;
+/// Two rounds of the buffers of a large machine are fewer. They take 200 MB, and sorting half more.
+const MOST_KEPT: usize = 1 << 22;
 /// So many are handed out at a time.
 const MOST_AT_A_TIME: usize = 4096;
-/// A gap where there is none.
+/// No time is in it.
 const NO_GAP: (u64, u64) = (u64::MAX, 0);
 
 /// Puts records in order.
@@ -22,18 +22,16 @@ const NO_GAP: (u64, u64) = (u64::MAX, 0);
 pub struct Order {
     most_kept: usize,
     kept: Vec<Record>,
-    /// So many of them are in order, and of rounds before.
-    sorted: usize,
+    /// So many of them, the first, are to be handed out in their order, and so many were.
+    ready: usize,
+    handed_out: usize,
+    /// The last time of those, and of all that were before.
+    told: u64,
     /// The newest of this round, and of the one before.
     newest: u64,
     newest_before: u64,
     /// After the first time, and up to the second, events are lost.
     gap: (u64, u64),
-    /// In order, and handed out up to here.
-    ready: Vec<Record>,
-    handed_out: usize,
-    /// The last time in there.
-    told: u64,
 }
 
 impl Default for Order {
@@ -47,114 +45,116 @@ impl Order {
         Self {
             most_kept,
             kept: Vec::new(),
-            sorted: 0,
+            ready: 0,
+            handed_out: 0,
+            told: 0,
             newest: 0,
             newest_before: 0,
             gap: NO_GAP,
-            ready: Vec::new(),
-            handed_out: 0,
-            told: 0,
         }
     }
 
-    /// Takes in a record. What is ready has to be handed out before.
+    /// Takes in a record.
     #[inline]
-    pub fn push(&mut self, record: Record, skipped: &mut Skipped) {
+    pub fn push(&mut self, record: Record) {
         self.newest = self.newest.max(record.time_ns);
         self.kept.push(record);
-        if self.kept.len() >= self.most_kept {
-            self.sort();
-            self.tell(self.kept.len() / 2, skipped);
-        }
     }
 
     /// Events are lost after the first time, and up to the second. Until then each record stands
     /// for itself: any other may be missing between two of them.
-    pub fn lose(&mut self, (after, until): (u64, u64), events: Option<u64>, skipped: &mut Skipped) {
+    pub fn lose(&mut self, (after, until): (u64, u64), events: Option<u64>) {
         self.gap = (self.gap.0.min(after), self.gap.1.max(until));
-        self.push(lost(until, events), skipped);
+        self.push(lost(until, events));
     }
 
-    /// All that is not yet told, up to here.
+    /// All times that were not told yet, up to here.
     pub fn untold(&self) -> (u64, u64) {
         (self.told, self.told.max(self.newest).max(self.newest_before))
     }
 
-    /// A round ends.
+    /// A round ends, and nothing is ready yet.
     pub fn end_round(&mut self, skipped: &mut Skipped) {
-        // Two rounds may be taken for one. So there is no more work than there are records, even
-        // where rounds are small and much is kept.
-        if self.kept.len() - self.sorted < self.sorted / 4 {
-            return;
-        }
         self.sort();
+        // What stays is of this round. So no record is sorted more than twice.
         self.tell(self.kept.partition_point(|it| it.time_ns <= self.newest_before), skipped);
         if self.newest > 0 {
             self.newest_before = mem::take(&mut self.newest);
         }
     }
 
-    /// Nothing more comes.
+    /// Nothing more comes, and nothing is ready yet.
     pub fn end(&mut self, skipped: &mut Skipped) {
         self.sort();
         self.tell(self.kept.len(), skipped);
     }
 
+    /// If too many are kept, and nothing is ready yet, the older half does not wait for the rest of
+    /// its round.
+    #[inline]
+    pub fn make_room(&mut self, skipped: &mut Skipped) {
+        if self.kept.len() >= self.most_kept && self.ready == 0 {
+            self.sort();
+            self.tell(self.kept.len() / 2, skipped);
+        }
+    }
+
     fn sort(&mut self) {
         self.kept.sort_by_key(|record| record.time_ns);
-        self.sorted = self.kept.len();
     }
 
     /// Makes the first of those that are kept ready, so many.
-    fn tell(&mut self, mut count: usize, skipped: &mut Skipped) {
+    fn tell(&mut self, count: usize, skipped: &mut Skipped) {
+        self.ready = count;
         let late = self.kept[..count].partition_point(|record| record.time_ns < self.told);
         if late > 0 {
             let (seconds, ns) = (self.told / 1_000_000_000, self.told % 1_000_000_000);
             skipped
                 .note(|| format!("before {seconds}.{ns:09} s: {late} events that come too late"));
-            self.kept.insert(late, lost(self.told, None));
             self.gap = (0, self.gap.1.max(self.told));
-            count += 1;
+            self.kept.insert(late, lost(self.told, None));
+            self.ready += 1;
         }
-        self.sorted = self.kept.len() - count;
-        let Some(last) = self.kept[..count].last() else { return };
-        self.told = last.time_ns;
-        let (after, until) = self.gap;
-        if self.gap == NO_GAP {
-            self.ready.extend(self.kept.drain(..count));
-            return;
+        if let Some(last) = self.kept[..self.ready].last() {
+            self.told = last.time_ns;
         }
-        for record in self.kept.drain(..count) {
-            let is_in_gap = after < record.time_ns && record.time_ns <= until;
-            if is_in_gap && !matches!(record.event, Tracepoint::Lost { .. }) {
-                self.ready.push(lost(record.time_ns, Some(0)));
-            }
-            self.ready.push(record);
-        }
-        if self.told > until {
-            self.gap = NO_GAP;
-        }
+    }
+
+    /// Whether something is ready to be handed out.
+    #[inline]
+    pub fn is_ready(&self) -> bool {
+        self.ready > 0
     }
 
     /// Hands out some of what is ready; `false` if nothing is.
     pub fn hand_out(&mut self, batch: &mut Batch) -> bool {
-        let ready = &self.ready[self.handed_out..];
+        let ready = &self.kept[self.handed_out..self.ready];
         let some = &ready[..ready.len().min(MOST_AT_A_TIME)];
-        batch.records.extend_from_slice(some);
-        self.handed_out += some.len();
+        if self.gap == NO_GAP {
+            batch.records.extend_from_slice(some);
+        } else {
+            some.iter().for_each(|record| mark(*record, self.gap, &mut batch.records));
+        }
         let has_some = !some.is_empty();
-        if self.handed_out == self.ready.len() {
-            self.ready.clear();
-            self.handed_out = 0;
+        self.handed_out += some.len();
+        if self.handed_out == self.ready {
+            self.kept.drain(..self.ready);
+            (self.ready, self.handed_out) = (0, 0);
+            if self.told > self.gap.1 {
+                self.gap = NO_GAP;
+            }
         }
         has_some
     }
+}
 
-    /// Whether something is to be handed out.
-    #[inline]
-    pub fn is_ready(&self) -> bool {
-        !self.ready.is_empty()
+/// Puts a record after the others; if it is in a gap, with what tells of that.
+fn mark(record: Record, (after, until): (u64, u64), records: &mut Vec<Record>) {
+    let is_in_gap = after < record.time_ns && record.time_ns <= until;
+    if is_in_gap && !matches!(record.event, Tracepoint::Lost { .. }) {
+        records.push(lost(record.time_ns, Some(0)));
     }
+    records.push(record);
 }
 
 /// A record of events that are lost.

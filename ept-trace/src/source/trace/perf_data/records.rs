@@ -26,12 +26,15 @@ pub enum Next<'a> {
     },
     /// What perf saved of tracefs.
     Formats(Vec<u8>),
-    /// Records are lost here.
-    Damage {
-        offset: u64,
-        what: String,
-    },
+    Damage(Damage),
     End,
+}
+
+/// Records are lost here.
+#[derive(Debug)]
+pub struct Damage {
+    pub offset: u64,
+    pub what: String,
 }
 
 /// Reads them.
@@ -40,8 +43,9 @@ pub struct Records {
     window: Window,
     /// Where in the file that is what the window holds.
     offset: u64,
-    /// Where the record is that was found last.
+    /// Where the record is that was found last; in the file, and in the window.
     found_at: u64,
+    found: Range<usize>,
     compressed: Option<Compressed>,
     pieces: Pieces,
     /// Where in the window is what is still to be decompressed, and what it was.
@@ -67,6 +71,7 @@ impl Records {
             window: Window::new(),
             offset,
             found_at: offset,
+            found: 0..0,
             compressed: None,
             pieces: Pieces::default(),
             to_decompress: 0..0,
@@ -92,7 +97,7 @@ impl Records {
                         let bytes = self.plain.taken(record);
                         return Ok(Next::Record { bytes, offset: self.found_at });
                     }
-                    Err(what) => return self.damage(what),
+                    Err(what) => return Ok(Next::Damage(self.damage(what)?)),
                 }
             }
             match self.find()? {
@@ -102,7 +107,7 @@ impl Records {
                 }
                 Found::Formats(bytes) => return Ok(Next::Formats(bytes)),
                 Found::Nothing => {}
-                Found::Damage(what) => return self.damage(what),
+                Found::Damage(what) => return Ok(Next::Damage(self.damage(what)?)),
                 Found::End => self.is_over = true,
             }
         }
@@ -129,6 +134,7 @@ impl Records {
             return Ok(Found::Damage(CUT.to_owned()));
         }
         let record = self.take(header.size);
+        self.found = record.clone();
         let bytes = self.window.taken(record.clone());
         match header.kind {
             kinds::COMPRESSED => self.decompress(record.start + HEADER..record.end),
@@ -192,17 +198,34 @@ impl Records {
         Ok(copied == rest)
     }
 
+    /// What was told last can be no record. Its size may not be good either, and so it is read on
+    /// from its begin.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read.
+    pub fn distrust(&mut self) -> io::Result<Damage> {
+        let what = "a record that is not of its type".to_owned();
+        if self.compressed.is_some() {
+            return Ok(Damage { offset: self.found_at, what });
+        }
+        self.window.go_back(&self.found);
+        self.offset = self.found_at;
+        self.damage(what)
+    }
+
     /// Tells of damage, and goes on where that is possible: at the end of the round. Nothing that
     /// was compressed can be read without all that came before it.
-    fn damage(&mut self, mut what: String) -> io::Result<Next<'static>> {
+    fn damage(&mut self, mut what: String) -> io::Result<Damage> {
         let offset = self.found_at;
+        self.pieces = Pieces::default();
         self.is_over = self.compressed.is_some() || !self.find_end_of_round()?;
         if !self.is_over {
             what = format!("{what}; read on from offset {:#x}", self.offset);
         } else if what != CUT {
             what = format!("{what}; what follows cannot be read");
         }
-        Ok(Next::Damage { offset, what })
+        Ok(Damage { offset, what })
     }
 
     fn find_end_of_round(&mut self) -> io::Result<bool> {

@@ -66,6 +66,11 @@ impl Window {
         begin..self.held.start
     }
 
+    /// Goes back to the begin of what was taken, if there was no room made since.
+    pub fn go_back(&mut self, taken: &Range<usize>) {
+        self.held.start = taken.start.min(self.held.start);
+    }
+
     /// What was taken.
     #[inline]
     pub fn taken(&self, range: Range<usize>) -> &[u8] {
