@@ -20,8 +20,6 @@ const IDENTIFIER: u64 = 1 << 16;
 
 /// The fields of 8 bytes that a sample begins with.
 const FIRST: [u64; 9] = [IDENTIFIER, IP, TID, TIME, ADDR, ID, STREAM_ID, CPU, PERIOD];
-/// What follows them, up to the event itself.
-const UP_TO_RAW: u64 = READ | CALLCHAIN | RAW;
 /// Those that other records end with, where `sample_id_all` is asked for.
 const TRAILER: [u64; 6] = [TID, TIME, ID, STREAM_ID, CPU, IDENTIFIER];
 
@@ -43,6 +41,8 @@ pub struct Layout {
     time: Option<usize>,
     cpu: Option<usize>,
     end_of_first: usize,
+    /// Nothing follows the event itself.
+    ends_with_raw: bool,
 }
 
 /// What a sample tells.
@@ -58,17 +58,21 @@ pub struct Sample<'a> {
 }
 
 impl Layout {
+    /// By these fields of the attribute; records that are no samples end with some of the fields too
+    /// if there is a trailer.
     pub fn new(sample_type: u64, read_format: u64, has_trailer: bool) -> Self {
+        let up_to_raw = FIRST.iter().sum::<u64>() | READ | CALLCHAIN | RAW;
         let place = |field| place(&FIRST, sample_type, field).map(|at| HEADER + at);
         Self {
             sample_type,
-            read_format,
+            read_format: if sample_type & READ == 0 { 0 } else { read_format },
             has_trailer,
             id: place(IDENTIFIER).or_else(|| place(ID)),
             thread: place(TID),
             time: place(TIME),
             cpu: place(CPU),
             end_of_first: HEADER + length(&FIRST, sample_type),
+            ends_with_raw: sample_type & !up_to_raw == 0,
         }
     }
 
@@ -103,10 +107,10 @@ impl Layout {
         }
         let size = u32_at(record, at)? as usize;
         let (raw, rest) = record.get(at + 4..)?.split_at_checked(size)?;
-        let more_follows = self.sample_type & !(FIRST.iter().sum::<u64>() | UP_TO_RAW) != 0;
-        (more_follows || rest.is_empty()).then_some(raw)
+        (rest.is_empty() || !self.ends_with_raw).then_some(raw)
     }
 
+    /// Passes over `PERF_SAMPLE_READ` and `PERF_SAMPLE_CALLCHAIN`.
     fn skip_counts_and_calls(&self, record: &[u8], mut at: usize) -> Option<usize> {
         let words =
             |count: u64, at: usize| at.checked_add(usize::try_from(count).ok()?.checked_mul(8)?);

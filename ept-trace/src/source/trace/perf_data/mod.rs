@@ -1,10 +1,10 @@
-//! `perf.data`, which `perf record` writes: of a file or through a pipe, compressed (`-z`) or not.
+//! `perf.data`: what `perf record` writes to a file, or into a pipe (`-o -`), compressed (`-z`) or
+//! not.
 //!
-//! A file is a head and records. Some records are samples of tracepoints, with the event as the
-//! kernel has it; what perf saved of tracefs tells how to decode that.
-//!
-//! linux-perf-data, which reads the same, comes to 4.5 million events a second before a field is
-//! decoded, takes the memory that a file asks for, and stops at the first damage.
+//! A head (`head`), and records (`records`), those that are compressed among them. What of them
+//! matters (`events`) are samples of tracepoints, laid out as the attributes ask for (`attrs`,
+//! `layout`), each with the event as the kernel has it; and what tells that some are missing. They
+//! are put in order (`order`), as perf writes what one CPU had after what another had.
 
 mod attrs;
 mod bytes;
@@ -33,9 +33,11 @@ pub use head::{Kind, recognise};
 /// A batch tells of so many events that do not matter, if none comes that does.
 const MOST_OTHERS: u64 = 1 << 16;
 
-/// Reads a perf.data. Times are in order; at damage, or where perf lost events, there is a
-/// [`Lost`](super::Tracepoint::Lost), and each record that others of its time may be missing of has
-/// one before it, of 0 events more.
+/// Reads a perf.data; what it tells is in the order of time.
+///
+/// Where events were lost, or are by damage, there is a [`Lost`](super::Tracepoint::Lost). Those of
+/// one CPU are missing for a while, then, between those of others: each of these has a `Lost` before
+/// it, of 0 events, as nothing is known of what was before.
 pub struct PerfData {
     records: Records,
     events: Events,

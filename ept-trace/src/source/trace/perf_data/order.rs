@@ -133,7 +133,9 @@ impl Order {
         if self.gap == NO_GAP {
             batch.records.extend_from_slice(some);
         } else {
-            some.iter().for_each(|record| mark(*record, self.gap, &mut batch.records));
+            for record in some {
+                mark(*record, self.gap, &mut batch.records);
+            }
         }
         let has_some = !some.is_empty();
         self.handed_out += some.len();
