@@ -27,15 +27,20 @@ enum Known {
     #[default]
     Nothing,
     /// It is none of [`Tracepoint`].
-    Other,
-    Ours(Layout),
+    Other(Lengths),
+    Ours(Lengths, Layout),
+}
+
+/// How long an event can be, in bytes.
+#[derive(Clone, Copy, Debug)]
+struct Lengths {
+    least: usize,
+    most: usize,
 }
 
 /// An event that is decoded.
 #[derive(Clone, Copy, Debug)]
 struct Layout {
-    /// The last field that the format tells ends here.
-    end: usize,
     pid: Place,
     plan: Plan,
 }
@@ -115,7 +120,7 @@ impl Decoder {
 
     /// Whether there is an event that it would decode.
     pub fn knows_kvm(&self) -> bool {
-        self.events.iter().any(|known| matches!(known, Known::Ours(_)))
+        self.events.iter().any(|known| matches!(known, Known::Ours(..)))
     }
 
     /// Decodes an event, whose bytes begin with `common_type`.
@@ -129,32 +134,46 @@ impl Decoder {
         let id = u16::from_le_bytes([low, high]);
         match self.events.get(usize::from(id)) {
             None | Some(Known::Nothing) => Err(Undecodable::UnknownId(id)),
-            Some(Known::Other) => Ok(Decoded::Other),
-            Some(Known::Ours(layout)) if !layout.has_length(event.len()) => {
+            Some(Known::Other(lengths) | Known::Ours(lengths, _)) if !lengths.has(event.len()) => {
                 Err(Undecodable::Length { id, length: event.len() })
             }
-            Some(Known::Ours(layout)) => layout.read(event).ok_or(Undecodable::Value { id }),
+            Some(Known::Other(_)) => Ok(Decoded::Other),
+            Some(Known::Ours(_, layout)) => layout.read(event).ok_or(Undecodable::Value { id }),
         }
     }
 }
 
 impl Known {
     fn of(format: &Format) -> Result<Self, BadFormat> {
-        let Some(plan) = Plan::of(format)? else { return Ok(Self::Other) };
+        let lengths = Lengths::of(format);
+        let Some(plan) = Plan::of(format)? else { return Ok(Self::Other(lengths)) };
+        if let Some(field) = format.overlapping() {
+            let field = field.name.clone();
+            return Err(BadFormat::Overlap { event: format.event(), field });
+        }
         let pid = Place::of(format, "common_pid")?;
-        let end = |(offset, size): (u16, u16)| usize::from(offset) + usize::from(size);
-        let ends = format.fields.iter().map(|field| end((field.offset, field.size)));
-        Ok(Self::Ours(Layout { end: ends.max().unwrap_or(0), pid, plan }))
+        Ok(Self::Ours(lengths, Layout { pid, plan }))
+    }
+}
+
+impl Lengths {
+    /// An event is as long as the kernel's structure, whose end is aligned to 8 bytes at most; perf
+    /// rounds that up once more. Of some systems the format does not tell the whole structure.
+    fn of(format: &Format) -> Self {
+        let is_dynamic = format.fields.iter().any(|field| field.is_dynamic);
+        match format.system.as_str() {
+            "ftrace" | "synthetic" | "user_events" => Self { least: 0, most: usize::MAX },
+            _ if is_dynamic => Self { least: format.end(), most: usize::MAX },
+            _ => Self { least: format.end(), most: format.end() + 15 },
+        }
+    }
+
+    fn has(self, length: usize) -> bool {
+        (self.least..=self.most).contains(&length)
     }
 }
 
 impl Layout {
-    /// An event is as long as the kernel's structure, which ends at a multiple of 8 bytes at most;
-    /// perf rounds that up once more. None of those that are decoded has a dynamic array.
-    fn has_length(&self, length: usize) -> bool {
-        (self.end..self.end + 16).contains(&length)
-    }
-
     fn read(&self, event: &[u8]) -> Option<Decoded> {
         let tid = self.pid.u32(event).filter(|&pid| pid < MOST_PIDS)?;
         let event = self.plan.read(event)?;

@@ -29,8 +29,8 @@ pub struct Field {
     pub size: u16,
     /// Whether it is a signed number. Very old kernels do not say; it is not one then.
     pub is_signed: bool,
-    /// It is an array, or (`__data_loc`, `__rel_loc`) says where one is.
-    pub is_array: bool,
+    /// It is an array whose size each event tells, or (`__data_loc`, `__rel_loc`) says where one is.
+    pub is_dynamic: bool,
 }
 
 /// Why a `format` file cannot be used.
@@ -39,6 +39,9 @@ pub enum BadFormat {
     /// There is no such line in it, or no good one.
     #[error("no good `{0}:`")]
     Missing(&'static str),
+    /// No system can have the name that is told.
+    #[error("a system with an impossible name")]
+    System,
     /// A line of a field is not as the kernel writes it.
     #[error("a field that cannot be read: {0:?}")]
     Field(String),
@@ -49,6 +52,14 @@ pub enum BadFormat {
         event: String,
         /// The field.
         field: &'static str,
+    },
+    /// Two fields of an event that is to be decoded are in one place.
+    #[error("{event} has {field:?} where it has another field")]
+    Overlap {
+        /// `SYSTEM:NAME`.
+        event: String,
+        /// The second of the fields.
+        field: String,
     },
     /// Two events with one ID.
     #[error("{event} has the ID {id} of another event")]
@@ -79,7 +90,10 @@ impl Format {
                 _ => {}
             }
         }
-        let name = name.filter(|name| !name.is_empty()).ok_or(BadFormat::Missing("name"))?;
+        let name = name.filter(|name| is_name(name)).ok_or(BadFormat::Missing("name"))?;
+        if !is_name(system) {
+            return Err(BadFormat::System);
+        }
         let id = id.ok_or(BadFormat::Missing("ID"))?;
         Ok(Self { id, system: system.to_owned(), name: name.to_owned(), fields })
     }
@@ -87,6 +101,20 @@ impl Format {
     /// The field of this name.
     pub fn field(&self, name: &str) -> Option<&Field> {
         self.fields.iter().find(|field| field.name == name)
+    }
+
+    /// Where the last field ends, in bytes.
+    pub fn end(&self) -> usize {
+        self.fields.iter().map(Field::end).max().unwrap_or(0)
+    }
+
+    /// A field that begins before another ends, which none does that the kernel wrote.
+    pub fn overlapping(&self) -> Option<&Field> {
+        let mut fields: Vec<_> = self.fields.iter().collect();
+        fields.sort_by_key(|field| field.offset);
+        let pairs = fields.windows(2);
+        let mut overlapping = pairs.filter(|two| two[0].end() > usize::from(two[1].offset));
+        overlapping.next().map(|two| two[1])
     }
 
     /// `SYSTEM:NAME`.
@@ -105,9 +133,14 @@ impl Field {
         Self::read(line).ok_or_else(|| BadFormat::Field(line.chars().take(80).collect()))
     }
 
+    /// Where it ends, in bytes.
+    fn end(&self) -> usize {
+        usize::from(self.offset) + usize::from(self.size)
+    }
+
     fn read(line: &str) -> Option<Self> {
         let mut parts = line.split(';').filter_map(|part| part.trim_ascii().split_once(':'));
-        let (_, declaration) = parts.next()?;
+        let declaration = parts.next()?.1.trim_ascii();
         let (mut offset, mut size, mut is_signed) = (None, None, false);
         for (what, value) in parts {
             match what {
@@ -118,16 +151,25 @@ impl Field {
             }
         }
         // `char comm[16]`, `__data_loc char[] name`, `const char * message`.
-        let last = declaration.trim_ascii().rsplit([' ', '\t', '*']).next()?;
+        let last = declaration.rsplit([' ', '\t', '*']).next()?;
         let name = last.split('[').next().filter(|name| !name.is_empty())?;
+        let is_elsewhere =
+            ["__data_loc", "__rel_loc"].iter().any(|&it| declaration.starts_with(it));
+        let size = size?;
         Some(Self {
             name: name.to_owned(),
             offset: offset?,
-            size: size?,
+            size,
             is_signed,
-            is_array: declaration.contains('['),
+            is_dynamic: is_elsewhere || size == 0,
         })
     }
+}
+
+/// The kernel has only such names of events and systems.
+fn is_name(name: &str) -> bool {
+    let is_part = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.:".contains(&byte);
+    !name.is_empty() && name.bytes().all(is_part)
 }
 
 fn number<T: FromStr>(text: &str) -> Option<T> {
@@ -154,12 +196,12 @@ mod tests {
         let kinds: Vec<_> = format
             .fields
             .iter()
-            .map(|field| (field.name.as_str(), field.offset, field.size, field.is_array))
+            .map(|field| (field.name.as_str(), field.offset, field.size, field.is_dynamic))
             .collect();
         let expected = [
             ("common_type", 0, 2, false),
             ("common_pid", 4, 4, false),
-            ("comm", 8, 16, true),
+            ("comm", 8, 16, false),
             ("name", 24, 4, true),
             ("message", 32, 8, false),
             ("caller", 40, 0, true),
@@ -175,7 +217,10 @@ mod tests {
         let parse = |from: &str, to: &str| Format::parse("sched", &SCHED_WAKING.replace(from, to));
         assert_eq!(parse("ID: 312", "").unwrap_err(), BadFormat::Missing("ID"));
         assert_eq!(parse("ID: 312", "ID: 65536").unwrap_err(), BadFormat::Missing("ID"));
-        assert_eq!(parse("sched_waking", "").unwrap_err(), BadFormat::Missing("name"));
+        for name in ["", "sched waking", "sched\u{1}waking", "schéd"] {
+            assert_eq!(parse("sched_waking", name).unwrap_err(), BadFormat::Missing("name"));
+        }
+        assert_eq!(Format::parse("\nsched", SCHED_WAKING).unwrap_err(), BadFormat::System);
         for (from, to) in [
             ("offset:24", "offset:-1"),
             ("offset:24", "offset:65536"),

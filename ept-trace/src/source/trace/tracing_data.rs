@@ -101,6 +101,12 @@ impl PageLayout {
         (is_good && layout.has_good_size()).then_some(layout)
     }
 
+    /// The same, for pages of another size.
+    #[must_use]
+    pub fn with_size(self, size: usize) -> Self {
+        Self { size, ..self }
+    }
+
     /// Whether a page can be of its size.
     pub fn has_good_size(&self) -> bool {
         self.size > self.data && self.size <= MOST_PAGE

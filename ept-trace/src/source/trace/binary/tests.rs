@@ -122,6 +122,7 @@ fn other_events_are_passed_over_and_unknown_ones_are_named() {
     // The name of an event counts only in its system.
     let other = format("mine", "kvm_entry", 3, &[]);
     assert_eq!(one(&other, &[]), Ok(Decoded::Other));
+    assert_eq!(one(&other, &[0; 2]), Err(Undecodable::Length { id: 3, length: 24 }));
     let decoder = decoder(&[other]);
     assert!(!decoder.knows_kvm());
     assert_eq!(decoder.decode(&event(4, 77, &[])), Err(Undecodable::UnknownId(4)));
@@ -147,6 +148,18 @@ fn an_event_of_another_length_or_of_no_thread_is_refused() {
 }
 
 #[test]
+fn an_event_with_an_array_has_no_longest_length() {
+    for array in [("__data_loc char[] name", 8, 4), ("unsigned long caller[]", 8, 0)] {
+        let other = format("kvm", "kvm_hv_log", 3, &[array]);
+        assert_eq!(one(&other, &[0; 100]), Ok(Decoded::Other));
+    }
+    // `caller[8]` of this one may have more, or less.
+    let stack = format("ftrace", "kernel_stack", 4, &[("unsigned long caller[8]", 8, 64)]);
+    assert_eq!(one(&stack, &[0; 3]), Ok(Decoded::Other));
+    assert_eq!(one(&stack, &[0; 30]), Ok(Decoded::Other));
+}
+
+#[test]
 fn a_format_that_would_not_do_is_refused() {
     let mut decoder = Decoder::default();
     let lacking = format("kvm", "kvm_page_fault", 7, &[("unsigned long fault_address", 8, 8)]);
@@ -155,6 +168,9 @@ fn a_format_that_would_not_do_is_refused() {
     assert_eq!(decoder.learn(&lacking), Err(BadFormat::NoNumber { event, field }));
     let odd = format("kvm", "kvm_entry", 8, &[("unsigned int vcpu_id", 8, 3)]);
     assert!(matches!(decoder.learn(&odd), Err(BadFormat::NoNumber { field: "vcpu_id", .. })));
+    let fields = [("unsigned int vcpu_id", 8, 4), ("unsigned long rip", 10, 8)];
+    let overlapping = format("kvm", "kvm_entry", 8, &fields);
+    assert!(matches!(decoder.learn(&overlapping), Err(BadFormat::Overlap { .. })));
     let other = format("sched", "sched_switch", 9, &[]);
     decoder.learn(&other).unwrap();
     assert!(matches!(decoder.learn(&other), Err(BadFormat::SameId { id: 9, .. })));
