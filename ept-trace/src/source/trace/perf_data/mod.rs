@@ -10,6 +10,7 @@ mod attrs;
 mod bytes;
 mod compressed;
 mod events;
+mod gaps;
 mod head;
 mod kinds;
 mod layout;

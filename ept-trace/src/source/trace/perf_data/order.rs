@@ -7,6 +7,7 @@
 
 use std::mem;
 
+use super::gaps::Gaps;
 use crate::source::Skipped;
 use crate::source::trace::{Batch, Record, Tracepoint};
 
@@ -14,8 +15,6 @@ use crate::source::trace::{Batch, Record, Tracepoint};
 const MOST_KEPT: usize = 1 << 22;
 /// So many are handed out at a time.
 const MOST_AT_A_TIME: usize = 4096;
-/// No time is in it.
-const NO_GAP: (u64, u64) = (u64::MAX, 0);
 
 /// Puts records in order.
 #[derive(Debug)]
@@ -30,8 +29,7 @@ pub struct Order {
     /// The newest of this round, and of the one before.
     newest: u64,
     newest_before: u64,
-    /// After the first time, and up to the second, events are lost.
-    gap: (u64, u64),
+    gaps: Gaps,
 }
 
 impl Default for Order {
@@ -50,7 +48,7 @@ impl Order {
             told: 0,
             newest: 0,
             newest_before: 0,
-            gap: NO_GAP,
+            gaps: Gaps::default(),
         }
     }
 
@@ -61,16 +59,16 @@ impl Order {
         self.kept.push(record);
     }
 
-    /// Events are lost after the first time, and up to the second. Until then each record stands
-    /// for itself: any other may be missing between two of them.
+    /// Events are lost after the first time, and before the second. In between each record stands
+    /// for itself: any may be missing between two of them.
     pub fn lose(&mut self, (after, until): (u64, u64), events: Option<u64>) {
-        self.gap = (self.gap.0.min(after), self.gap.1.max(until));
+        self.gaps.add((after, until));
         self.push(lost(until, events));
     }
 
-    /// All times that were not told yet, up to here.
+    /// All times that were not told yet: after the first, and before the second.
     pub fn untold(&self) -> (u64, u64) {
-        (self.told, self.told.max(self.newest).max(self.newest_before))
+        (self.told, self.told.max(self.newest).max(self.newest_before).saturating_add(1))
     }
 
     /// A round ends, and nothing is ready yet.
@@ -111,13 +109,14 @@ impl Order {
             let (seconds, ns) = (self.told / 1_000_000_000, self.told % 1_000_000_000);
             skipped
                 .note(|| format!("before {seconds}.{ns:09} s: {late} events that come too late"));
-            self.gap = (0, self.gap.1.max(self.told));
+            self.gaps.add((0, self.told));
             self.kept.insert(late, lost(self.told, None));
             self.ready += 1;
         }
         if let Some(last) = self.kept[..self.ready].last() {
             self.told = last.time_ns;
         }
+        self.gaps.merge();
     }
 
     /// Whether something is ready to be handed out.
@@ -130,33 +129,27 @@ impl Order {
     pub fn hand_out(&mut self, batch: &mut Batch) -> bool {
         let ready = &self.kept[self.handed_out..self.ready];
         let some = &ready[..ready.len().min(MOST_AT_A_TIME)];
-        if self.gap == NO_GAP {
+        if self.gaps.is_empty() {
             batch.records.extend_from_slice(some);
         } else {
-            for record in some {
-                mark(*record, self.gap, &mut batch.records);
-            }
+            batch.records.extend(some.iter().flat_map(|record| self.marked(*record)));
         }
         let has_some = !some.is_empty();
         self.handed_out += some.len();
         if self.handed_out == self.ready {
             self.kept.drain(..self.ready);
             (self.ready, self.handed_out) = (0, 0);
-            if self.told > self.gap.1 {
-                self.gap = NO_GAP;
-            }
+            self.gaps.forget(self.told);
         }
         has_some
     }
-}
 
-/// Puts a record after the others; if it is in a gap, with what tells of that.
-fn mark(record: Record, (after, until): (u64, u64), records: &mut Vec<Record>) {
-    let is_in_gap = after < record.time_ns && record.time_ns <= until;
-    if is_in_gap && !matches!(record.event, Tracepoint::Lost { .. }) {
-        records.push(lost(record.time_ns, Some(0)));
+    /// A record, and before it what tells that it is in a gap.
+    fn marked(&self, record: Record) -> impl Iterator<Item = Record> + use<> {
+        let is_lost = matches!(record.event, Tracepoint::Lost { .. });
+        let is_in_gap = !is_lost && self.gaps.have(record.time_ns);
+        is_in_gap.then(|| lost(record.time_ns, Some(0))).into_iter().chain([record])
     }
-    records.push(record);
 }
 
 /// A record of events that are lost.

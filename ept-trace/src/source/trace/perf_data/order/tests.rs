@@ -121,8 +121,8 @@ fn in_a_gap_each_record_stands_for_itself() {
     }
     order.lose((2, 4), Some(9));
     order.end(&mut skipped);
-    let none = |time| lost(time, Some(0));
-    let expected = [event(1), event(2), none(3), event(3), none(4), event(4), lost(4, Some(9))];
+    let none = lost(3, Some(0));
+    let expected = [event(1), event(2), none, event(3), event(4), lost(4, Some(9))];
     assert_eq!(told(&mut order), [&expected[..], &[event(5), event(6)]].concat());
 }
 

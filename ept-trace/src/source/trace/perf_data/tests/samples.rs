@@ -197,7 +197,6 @@ fn lost_events_are_told_where_they_would_be() {
         (30, NO_MORE),
         (30, None),
         (40, Some(Tracepoint::Lost { events: Some(5) })),
-        (40, NO_MORE),
         (40, None),
         (50, None),
     ];
