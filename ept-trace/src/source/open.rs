@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 
 use super::input::Input;
 use super::messages::{self, Messages};
-use super::trace::Log;
+use super::trace::perf_data::{self, PerfData};
 use super::trace::text::{self, Kind};
+use super::trace::trace_dat::{self, TraceDat};
+use super::trace::{Log, TraceReader};
 use super::{Observations, Source};
 use crate::model::Fact;
 use crate::recording::{self, Header, Joined, Reader};
@@ -42,7 +44,7 @@ pub fn open(files: &[PathBuf], maxphyaddr: Option<&Fact<u8>>) -> (Vec<Opened>, V
         let name = path.display().to_string();
         let done = Input::open(path).and_then(|input| {
             if !recording::recognise(&input.head) {
-                opened.push(open_one(path, input, maxphyaddr)?);
+                opened.extend(open_one(path, input, maxphyaddr)?);
                 return Ok(());
             }
             // Of a damaged header the reader says so, and reads the rest.
@@ -81,7 +83,7 @@ pub fn open(files: &[PathBuf], maxphyaddr: Option<&Fact<u8>>) -> (Vec<Opened>, V
     (opened, refused)
 }
 
-fn open_one(path: &Path, input: Input, maxphyaddr: Option<&Fact<u8>>) -> io::Result<Opened> {
+fn open_one(path: &Path, input: Input, maxphyaddr: Option<&Fact<u8>>) -> io::Result<Vec<Opened>> {
     let name = path.display().to_string();
     let log = |reader| Log::new(reader, maxphyaddr.cloned());
     let of = |format, source: Box<dyn Source>| Opened {
@@ -91,22 +93,75 @@ fn open_one(path: &Path, input: Input, maxphyaddr: Option<&Fact<u8>>) -> io::Res
         machine: None,
         is_unprotected: true,
     };
+    if trace_dat::recognise(&input.head) {
+        return open_trace_dat(&name, input, log);
+    }
+    if let Some(kind) = perf_data::recognise(&input.head) {
+        let perf = match kind.map_err(io::Error::other)? {
+            perf_data::Kind::File => PerfData::open(input.into_file()?)?,
+            perf_data::Kind::Pipe => PerfData::stream(input.into_stream()?)?,
+        };
+        return Ok(vec![of("perf.data", Box::new(log(Box::new(perf))))]);
+    }
     if Observations::<BufReader<&[u8]>>::recognise(&input.head) {
         let lines = BufReader::new(input.into_stream()?);
         let opened = of("observations", Box::new(Observations::new(lines)));
-        return Ok(Opened { machine: Some(name.clone()), ..opened });
+        return Ok(vec![Opened { machine: Some(name.clone()), ..opened }]);
     }
     if let Some(kind) = text::recognise(&input.head) {
         let kind = kind.map_err(io::Error::other)?;
         let log = log(text::open(kind, input.into_stream()?));
-        let log = if kind == Kind::PerfScript { log.with_silent_losses() } else { log };
-        return Ok(of("text", Box::new(log)));
+        let log = if kind == Kind::PerfScript { log.without_history(SILENT) } else { log };
+        return Ok(vec![of("text", Box::new(log))]);
     }
     if messages::recognise(&input.head) {
-        return Ok(of("a kernel's log", Box::new(Messages::new(input.into_stream()?))));
+        let messages = Messages::new(input.into_stream()?);
+        return Ok(vec![of("a kernel's log", Box::new(messages))]);
     }
     Err(io::Error::other(if input.head.is_empty() { "it is empty" } else { UNKNOWN }))
 }
+
+/// Of several instances that hold events of KVM each is judged by itself, for the same event may be in
+/// all of them.
+fn open_trace_dat(
+    name: &str,
+    input: Input,
+    log: impl Fn(Box<dyn TraceReader>) -> Log,
+) -> io::Result<Vec<Opened>> {
+    let dat = TraceDat::open(input.into_file()?)?;
+    let mut used = Vec::new();
+    for (index, instance) in dat.instances().iter().enumerate() {
+        if index == 0 || dat.holds_kvm(index)? {
+            used.push((index, instance));
+        }
+    }
+    if used.len() > 1 && !dat.holds_kvm(0)? {
+        used.remove(0);
+    }
+    let is_one = used.len() == 1;
+    let opened = used.into_iter().map(|(index, instance)| {
+        let log = log(Box::new(dat.reader(index)?));
+        let clock = &instance.clock;
+        let log = if instance.has_times {
+            log
+        } else {
+            log.without_history(&format!("the clock of the log, {clock}, does not tell times"))
+        };
+        let name =
+            if is_one { name.to_owned() } else { format!("{name}, instance `{}`", instance.name) };
+        Ok(Opened {
+            machine: (!is_one).then(|| name.clone()),
+            name,
+            format: "trace.dat",
+            source: Box::new(log),
+            is_unprotected: true,
+        })
+    });
+    opened.collect()
+}
+
+const SILENT: &str =
+    "the text of perf script does not tell what was lost: analyze perf.data itself";
 
 const UNKNOWN: &str = "nothing of it is known: neither a recording of ept-trace, nor trace.dat, \
                        perf.data, the text of ftrace, trace-cmd report or perf script, nor a \

@@ -32,14 +32,10 @@ impl Log {
         }
     }
 
-    /// The same, of a log that does not tell where something of it was lost: how entries have
-    /// changed is not judged by it.
+    /// The same, of a log by which it is not judged how entries have changed.
     #[must_use]
-    pub fn with_silent_losses(mut self) -> Self {
-        self.threads.tear(|| {
-            "the text of perf script does not tell what was lost: analyze perf.data itself"
-                .to_owned()
-        });
+    pub fn without_history(mut self, why: &str) -> Self {
+        self.threads.tear(|| why.to_owned());
         self
     }
 }

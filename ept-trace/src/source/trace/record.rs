@@ -97,7 +97,7 @@ pub enum Tracepoint {
     MarkMmio {
         /// The frame.
         gfn: u64,
-        /// Physical address of the entry.
+        /// Address of the entry, as the kernel maps it.
         place: u64,
     },
     /// `kvm:kvm_unmap_hva_range`: the host takes pages away; until this thread goes on with its own
@@ -126,11 +126,11 @@ pub enum Tracepoint {
         /// It is EPT, and not NPT; `None` where the text does not tell.
         is_ept: Option<bool>,
     },
-    /// `kvm:kvm_nested_vmexit` and its like: L2 is left for L1.
+    /// `kvm:kvm_nested_vmexit_inject`: L2 is left for L1. (`kvm_nested_vmexit` is of every exit.)
     NestedExit,
     /// Events of the log are lost here.
     Lost {
-        /// How many, where that is told.
+        /// How many, where that is told; 0 for what goes on being missing after it was told.
         events: Option<u64>,
     },
 }

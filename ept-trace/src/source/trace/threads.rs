@@ -119,7 +119,10 @@ impl Threads {
         self.now = time_ns;
         if let Tracepoint::Lost { events: lost } = event {
             self.lost();
-            events.push(Event { time_ns, kind: loss(lost) });
+            // What goes on being missing is told once.
+            if lost != Some(0) {
+                events.push(Event { time_ns, kind: loss(lost) });
+            }
             return;
         }
         if self.all.len() >= MOST && !self.places.contains_key(&tid) {

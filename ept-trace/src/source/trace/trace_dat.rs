@@ -108,7 +108,7 @@ impl TraceDat {
         if !self.decoder.knows_kvm() {
             return Ok(false);
         }
-        let mut reader = self.reader(instance);
+        let mut reader = self.reader(instance)?;
         loop {
             let mut batch = Batch::default();
             reader.read(&mut batch)?;
@@ -124,7 +124,11 @@ impl TraceDat {
 
     /// Reads the events of an instance, which is counted as in [`Self::instances`]; of one that
     /// is not there, there are none.
-    pub fn reader(&self, instance: usize) -> Reader {
+    ///
+    /// # Errors
+    ///
+    /// If there is no memory.
+    pub fn reader(&self, instance: usize) -> io::Result<Reader> {
         let Contents { options, buffers, layout, .. } = &self.contents;
         let nothing = Buffer::default();
         let buffer = buffers.get(instance).unwrap_or(&nothing);
@@ -142,12 +146,12 @@ impl TraceDat {
             file: Arc::clone(&self.file),
             page_size: buffer.page_size,
             most_ahead: MOST_AHEAD / cpus.len().max(1),
-            decompressor: Decompressor::new(self.contents.compression),
+            decompressor: Decompressor::new(self.contents.compression)?,
             stored: Vec::new(),
         };
         let mut skipped = self.contents.events.skipped.clone();
         skipped.append(self.contents.skipped.clone());
-        Reader::new(source, streams.collect(), skipped, self.contents.is_torn)
+        Ok(Reader::new(source, streams.collect(), skipped, self.contents.is_torn))
     }
 }
 

@@ -1,7 +1,10 @@
 //! How sections and chunks of version 7 are compressed.
 
+use std::io;
+
 use flate2::{Decompress, FlushDecompress, Status};
-use ruzstd::decoding::FrameDecoder;
+use zstd::bulk;
+use zstd::zstd_safe::DParameter;
 
 /// By which means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,21 +35,24 @@ impl Compression {
 }
 
 /// trace-cmd compresses some pages at a time, and needs no larger window; a damaged frame may ask
-/// for one.
-const ZSTD_WINDOW: u64 = 8 << 20;
+/// for one. As a power of two.
+const ZSTD_WINDOW: u32 = 23;
 
 /// Decompresses one block after the other.
 pub struct Decompressor {
     compression: Compression,
-    zstd: FrameDecoder,
+    zstd: bulk::Decompressor<'static>,
     zlib: Decompress,
 }
 
 impl Decompressor {
-    pub fn new(compression: Compression) -> Self {
-        let mut zstd = FrameDecoder::new();
-        zstd.set_max_window_size(ZSTD_WINDOW);
-        Self { compression, zstd, zlib: Decompress::new(true) }
+    /// # Errors
+    ///
+    /// If there is no memory.
+    pub fn new(compression: Compression) -> io::Result<Self> {
+        let mut zstd = bulk::Decompressor::new()?;
+        zstd.set_parameter(DParameter::WindowLogMax(ZSTD_WINDOW))?;
+        Ok(Self { compression, zstd, zlib: Decompress::new(true) })
     }
 
     /// Fills `block` from what is stored.
@@ -58,7 +64,7 @@ impl Decompressor {
         let length = match self.compression {
             Compression::None => None,
             Compression::Zlib => self.inflate(stored, block),
-            Compression::Zstd => self.zstd.decode_all(stored, block).ok(),
+            Compression::Zstd => self.zstd.decompress_to_buffer(stored, block).ok(),
         };
         let name = self.compression.name();
         match length {

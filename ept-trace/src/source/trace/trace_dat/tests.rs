@@ -37,7 +37,7 @@ fn open(bytes: &[u8]) -> io::Result<TraceDat> {
 /// All that an instance tells.
 fn read_all(dat: &TraceDat, instance: usize) -> io::Result<Batch> {
     let mut all = Batch::default();
-    let mut reader = dat.reader(instance);
+    let mut reader = dat.reader(instance).unwrap();
     loop {
         let mut batch = Batch::default();
         reader.read(&mut batch)?;

@@ -30,7 +30,7 @@ pub fn read<R: Read + Seek>(input: &mut Input<R>) -> io::Result<Contents> {
         let what = "no options are written: trace-cmd was ended before it finished the file";
         return Err(input.bad(what));
     }
-    let mut sections = Sections { input, decompressor: Decompressor::new(compression) };
+    let mut sections = Sections { input, decompressor: Decompressor::new(compression)? };
     let mut options = sections.options(at)?;
 
     let layout = sections.find(&options, id::HEADER_INFO)?;

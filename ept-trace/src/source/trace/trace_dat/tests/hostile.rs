@@ -168,7 +168,7 @@ fn chunks_that_swell_are_bounded() {
     let batch = read(&file);
     // Pages without events, at time 0; and then what is left of the real ones.
     assert_eq!(batch.records.iter().filter(|record| !is_loss(record)).count(), 0);
-    let mut source = open(&file).unwrap().reader(0);
+    let mut source = open(&file).unwrap().reader(0).unwrap();
     source.read(&mut Batch::default()).unwrap();
     assert!(source.memory() < 2 << 20, "{} bytes", source.memory());
 }
@@ -178,7 +178,7 @@ fn chunks_that_swell_are_bounded() {
 fn memory_does_not_follow_what_a_table_says() {
     let cpus = |number: usize| vec![pages()[..1].to_vec(); number];
     let many = Made::new(cpus(3000));
-    let mut reader = open(&many.v6()).unwrap().reader(0);
+    let mut reader = open(&many.v6()).unwrap().reader(0).unwrap();
     reader.read(&mut Batch::default()).unwrap();
     assert!(reader.memory() <= 64 << 20, "{} bytes", reader.memory());
     let whole = many.v7(Compression::None);

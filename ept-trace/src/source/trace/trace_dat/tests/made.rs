@@ -274,10 +274,7 @@ pub fn block(data: &[u8], compression: Compression) -> Vec<u8> {
             deflate.write_all(data).unwrap();
             deflate.finish().unwrap()
         }
-        Compression::Zstd => {
-            let level = ruzstd::encoding::CompressionLevel::Fastest;
-            ruzstd::encoding::compress_to_vec(data, level)
-        }
+        Compression::Zstd => zstd::encode_all(data, 1).unwrap(),
     };
     let size = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap().to_le_bytes();
     [&size(&stored), &size(data), &stored[..]].concat()

@@ -79,7 +79,7 @@ fn an_instance_without_kvm_is_told_from_one_with_it() {
 fn batches_are_bounded() {
     let times: Vec<_> = (0..20_000).collect();
     let file = Made::new(vec![pages(&times, 1), pages(&times, 2)]).v6();
-    let mut reader = open(&file).unwrap().reader(0);
+    let mut reader = open(&file).unwrap().reader(0).unwrap();
     let mut sizes = Vec::new();
     loop {
         let mut batch = Batch::default();

@@ -28,7 +28,7 @@ fn measure(name: &str, bytes: &[u8]) {
     let (mut events, mut memory) = (0, 0);
     for _ in 0..5 {
         let begin = on_cpu_ns();
-        let mut reader = dat.reader(0);
+        let mut reader = dat.reader(0).unwrap();
         let mut batch = Batch::default();
         events = 0;
         loop {
