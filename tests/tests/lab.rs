@@ -259,7 +259,8 @@ fn recordings_go_through_pipes_and_outlive_full_disks_and_kills() {
         guests='ept-trace check --quiet --maxphyaddr 36 --vcpus 1'
         ept-trace record -o - -- $guests > /out/piped.ept 2> /dev/null; echo piped: $?
         mkdir /small; mount -t tmpfs -o size=16k tmpfs /small
-        ept-trace watch -j --history -o /small/full.ept -- ept-trace check --quiet > /out/full.jsonl
+        ept-trace watch -j --history -o /small/full.ept -- sh -c 'ept-trace check --quiet > /dev/null' \
+            > /out/full.jsonl
         echo full: $?; cp /small/full.ept /out
         ept-trace record -o /out/killed.ept & watcher=$!
         until [ \"$(wc -l < /sys/kernel/tracing/kprobe_events)\" -ge 9 ]; do sleep 0.2; done; sleep 3

@@ -1,4 +1,4 @@
-//! A file of observations, without verdicts: what `-o` writes and `analyze` reads.
+//! Observations without verdicts, for other programs to read: what is in a recording, as text.
 
 use std::io::{self, Write};
 
