@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, bail};
 use ept_trace::analysis::{Analysis, Judged};
 use ept_trace::model::Event;
 use ept_trace::recording::{read_all, recognise};
-use ept_trace::source::Observations;
+use ept_trace::source::{Observations, Source as _, Told};
 
 /// A cell of the lab: a CPU, and a kernel on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,14 +85,19 @@ pub fn observations(path: &Path) -> Result<Vec<Event>> {
     if recognise(&bytes) {
         return read_all(&bytes[..]).with_context(|| name.to_string());
     }
+    let mut source = Observations::new(&bytes[..]);
     let mut events = Vec::new();
-    for line in Observations::new(&bytes[..]) {
-        match line? {
-            Ok(event) => events.push(event),
-            Err(bad) => bail!("{name}: {bad}"),
+    loop {
+        let mut told = Told::default();
+        source.read(&mut told)?;
+        if let Some(bad) = told.skipped.first.first() {
+            bail!("{name}: {bad}");
         }
+        if told.events.is_empty() {
+            return Ok(events);
+        }
+        events.extend(told.events);
     }
-    Ok(events)
 }
 
 /// Judges events in their order.
