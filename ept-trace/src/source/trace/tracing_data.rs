@@ -23,31 +23,20 @@ const MOST_NAME: usize = 256;
 /// An ID has 16 bits, and so there are no more events.
 const MOST_EVENTS: u32 = 1 << 16;
 
-/// What comes first.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Preamble {
-    /// As the file has it: "6", "7", or perf's "0.6".
-    pub version: String,
-    /// Size of a page of the machine, in bytes.
-    pub page_size: u32,
-}
-
-impl Preamble {
-    /// Reads it.
-    ///
-    /// # Errors
-    ///
-    /// It is something else, or of a machine that is big-endian.
-    pub fn read<R: Read + Seek>(input: &mut Input<R>) -> io::Result<Self> {
-        input.expect(MAGIC)?;
-        let version = input.string(MOST_NAME)?;
-        // The endianness, and the size of `long` in user space.
-        let [endianness, _] = input.array()?;
-        if endianness != 0 {
-            return Err(input.bad("it is big-endian, and so not of an x86 machine"));
-        }
-        Ok(Self { version, page_size: input.u32()? })
+/// Reads what comes first, and returns the version: "6", "7", or perf's "0.6".
+///
+/// # Errors
+///
+/// It is something else, or of a machine that is big-endian.
+pub fn read_version<R: Read + Seek>(input: &mut Input<R>) -> io::Result<String> {
+    input.expect(MAGIC)?;
+    let version = input.string(MOST_NAME)?;
+    let [endianness, _long_size] = input.array()?;
+    if endianness != 0 {
+        return Err(input.bad("it is big-endian, and so not of an x86 machine"));
     }
+    let _page_size = input.u32()?;
+    Ok(version)
 }
 
 /// How a page of the ring buffer is laid out: `events/header_page` of tracefs. It begins with a
@@ -130,7 +119,7 @@ impl Events {
     /// It is damaged, or of a machine that is big-endian.
     pub fn of_perf(tracing_data: &[u8]) -> io::Result<Self> {
         let mut input = Input::new(Cursor::new(tracing_data))?;
-        Preamble::read(&mut input)?;
+        read_version(&mut input)?;
         PageLayout::read(&mut input)?;
         let mut events = Self::default();
         events.read_ftrace(&mut input)?;
