@@ -2,8 +2,8 @@
 //! after the other, round after round.
 //!
 //! What is older than the newest of a round is found in the round after it at the latest, as every
-//! round looks at every buffer: `process_finished_round` of tools/perf/util/session.c. So the end of
-//! a round tells all up to the newest of the round before.
+//! round looks at every buffer: `process_finished_round` of tools/perf/util/session.c. So at the end
+//! of a round all is told up to the newest of the round before.
 
 use std::mem;
 
