@@ -58,8 +58,8 @@ pub struct Sample<'a> {
 }
 
 impl Layout {
-    /// By these fields of the attribute; records that are no samples end with some of the fields too
-    /// if there is a trailer.
+    /// By these fields of the attribute; with a trailer, records that are no samples end with some
+    /// of the fields too.
     pub fn new(sample_type: u64, read_format: u64, has_trailer: bool) -> Self {
         let up_to_raw = FIRST.iter().sum::<u64>() | READ | CALLCHAIN | RAW;
         let place = |field| place(&FIRST, sample_type, field).map(|at| HEADER + at);

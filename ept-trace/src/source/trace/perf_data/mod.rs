@@ -36,9 +36,9 @@ const MOST_OTHERS: u64 = 1 << 16;
 
 /// Reads a perf.data; what it tells is in the order of time.
 ///
-/// Where events were lost, or are by damage, there is a [`Lost`](super::Tracepoint::Lost). Those of
-/// one CPU are missing for a while, then, between those of others: each of these has a `Lost` before
-/// it, of 0 events, as nothing is known of what was before.
+/// Where events were lost, or are by damage, there is a [`Lost`](super::Tracepoint::Lost). For a
+/// while before it, those of one CPU are missing between those of others: each of these has a
+/// `Lost` before it, of 0 events, as nothing is known of what was before.
 pub struct PerfData {
     records: Records,
     events: Events,

@@ -2,8 +2,8 @@
 //! after the other, round after round.
 //!
 //! What is older than the newest of a round is found in the round after it at the latest, as every
-//! round looks at every buffer: `process_finished_round` of tools/perf/util/session.c. So the end of
-//! a round tells all up to the newest of the round before.
+//! round looks at every buffer: `process_finished_round` of tools/perf/util/session.c. So at the end
+//! of a round all is told up to the newest of the round before.
 
 use std::mem;
 
@@ -105,12 +105,13 @@ impl Order {
     fn tell(&mut self, count: usize, skipped: &mut Skipped) {
         self.ready = count;
         let late = self.kept[..count].partition_point(|record| record.time_ns < self.told);
-        if late > 0 {
-            let (seconds, ns) = (self.told / 1_000_000_000, self.told % 1_000_000_000);
-            skipped
-                .note(|| format!("before {seconds}.{ns:09} s: {late} events that come too late"));
-            self.gaps.add((0, self.told));
-            self.kept.insert(late, lost(self.told, None));
+        if let Some(last) = self.kept[..late].last() {
+            // They belong between those that were told.
+            let (until, seconds) = (last.time_ns, last.time_ns / 1_000_000_000);
+            let ns = until % 1_000_000_000;
+            skipped.note(|| format!("up to {seconds}.{ns:09} s: {late} events that come too late"));
+            self.gaps.add((0, until.saturating_add(1)));
+            self.kept.insert(late, lost(until, None));
             self.ready += 1;
         }
         if let Some(last) = self.kept[..self.ready].last() {

@@ -107,10 +107,24 @@ fn events_that_come_too_late_are_told_of_and_stand_for_themselves() {
     let late = records.iter().position(|record| *record == event(15)).unwrap();
     assert_eq!(records[late - 2], event(40), "told before");
     assert_eq!(records[late - 1], lost(15, Some(0)));
-    assert_eq!(records[late + 1], lost(40, None));
+    assert_eq!(records[late + 1], lost(15, None));
     assert_eq!(records[late + 2], event(50));
     let whole = records.iter().filter(|it| it.event == Tracepoint::UnmapHva);
     assert_eq!(whole.count(), 11);
+}
+
+/// As of a byte that is damaged.
+#[test]
+fn a_time_far_away_does_not_matter_for_long() {
+    let mut rounds: Vec<Vec<u64>> = (1..10).map(|it| vec![10 * it, 10 * it + 5]).collect();
+    rounds[3].push(u64::MAX);
+    let rounds: Vec<_> = rounds.iter().map(|round| &round[..]).collect();
+    let (records, skipped) = of_rounds(Order::default(), &rounds);
+    let (losses, events): (Vec<&Record>, Vec<&Record>) =
+        records.iter().partition(|it| it.event != Tracepoint::UnmapHva);
+    assert_eq!(events.len(), 2 * 9 + 1);
+    assert_eq!((skipped.count, losses.len()), (1, 3), "{skipped:?} {losses:?}");
+    assert_eq!(times(&records[records.len() - 6..]), [70, 75, 80, 85, 90, 95]);
 }
 
 #[test]
