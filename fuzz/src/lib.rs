@@ -1,6 +1,7 @@
 //! What the fuzz targets have in common: whatever a source tells is judged and shown as well.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Write as _};
 
 use ept_trace::analysis::Analysis;
 use ept_trace::sink::{Json, Sink as _, Text};
@@ -25,4 +26,11 @@ pub fn judge(source: &mut dyn Source) {
     }
     text.finish(analysis.summary()).expect("nobody refuses it");
     json.finish(analysis.summary()).expect("nobody refuses it");
+}
+
+/// These bytes as a file, for formats that are read here and there.
+pub fn file_of(bytes: &[u8]) -> File {
+    let mut file = tempfile::tempfile().expect("there is room");
+    file.write_all(bytes).expect("there is room");
+    file
 }

@@ -24,7 +24,14 @@ pub struct Args {
 }
 
 /// Each target, and where in `tests/corpus` good files for it are.
-const TARGETS: [(&str, &[&str]); 1] = [("observations", &[""])];
+const TARGETS: [(&str, &[&str]); 6] = [
+    ("messages", &["messages"]),
+    ("observations", &[""]),
+    ("perf_data", &["perf"]),
+    ("recording", &[""]),
+    ("text", &["text/6.1-svm"]),
+    ("trace_dat", &["dat"]),
+];
 
 /// Good files larger than this are too slow to make many variants of.
 const MOST_OF_A_SEED: u64 = 96 << 10;
