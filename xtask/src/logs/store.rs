@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use crate::command;
 
 /// A file of so many bytes is packed.
-const LARGE: usize = 20_000;
+const LARGE: usize = 10_000;
 /// How many bytes all files may have.
 const MOST: usize = 1_500_000;
 /// What stays when the rest is renewed.
@@ -29,14 +29,14 @@ pub fn pack(file: &Path, directory: &Path) -> Result<Stored> {
     let bytes = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
     let path = directory.join(file.file_name().unwrap_or_default());
     let kind = file.extension().and_then(|extension| extension.to_str());
-    let (packer, options, suffix): (_, &[&str], _) = match kind {
+    let (program, options, suffix): (_, &[&str], _) = match kind {
         // Without the time.
         Some("txt") => ("gzip", &["-9cn"], "gz"),
         Some("dat") => ("zstd", &["-q19c"], "zst"),
         _ => ("xz", &["-9c"], "xz"),
     };
     if bytes.len() > LARGE {
-        let packed = command::filter(Command::new(packer).args(options), &bytes)?;
+        let packed = command::filter(Command::new(program).args(options), &bytes)?;
         if packed.len() < bytes.len() / 2 {
             return Ok(Stored { path: path.with_added_extension(suffix), bytes: packed });
         }
