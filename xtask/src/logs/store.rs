@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use crate::command;
 
 /// A file of so many bytes is packed.
-const LARGE: usize = 20_000;
+const LARGE: usize = 10_000;
 /// How many bytes all files may have.
 const MOST: usize = 1_500_000;
 /// What stays when the rest is renewed.
