@@ -79,8 +79,10 @@ struct Thread {
     in_l2: bool,
     /// Taken since it last entered the guest.
     roots: Vec<(u64, u64, PageRole)>,
-    /// What the guest was told of itself: how many times the same.
-    told: Option<(u8, u32)>,
+    /// Roots of a guest that was not told its MAXPHYADDR yet.
+    untold: Vec<(u64, Root)>,
+    /// MAXPHYADDR, as the guest was told it.
+    told: Option<u8>,
     root_level: Option<u8>,
     ad_disabled: Option<bool>,
     fault: Option<FaultTold>,
@@ -175,7 +177,10 @@ impl Threads {
                 events.push(Event { time_ns, kind });
             }
             Tracepoint::UnmapHva => thread.in_notifier = true,
-            Tracepoint::Cpuid { function: 0x80000008, eax } if !thread.in_l2 => thread.cpuid(eax),
+            Tracepoint::Cpuid { function: 0x80000008, eax } if !thread.in_l2 => {
+                thread.told = Some((eax & 0xff) as u8);
+                thread.tell_untold(None, events);
+            }
             Tracepoint::WriteTscOffset { vcpu, previous: 0 } if self.made.len() < MOST => {
                 // Of one vCPU it may be told twice; and it is another than one before it.
                 thread.has_run.retain(|run| *run != vcpu);
@@ -199,6 +204,7 @@ impl Threads {
     pub(super) fn finish(&mut self, events: &mut Vec<Event>) {
         for at in 0..self.all.len() {
             self.tell_roots(at, events);
+            self.all[at].tell_untold(self.given.as_ref(), events);
         }
     }
 
@@ -282,27 +288,18 @@ impl Threads {
         let thread = &mut self.all[at];
         let roots = std::mem::take(&mut thread.roots);
         let (pid, vcpu) = (thread.tid, thread.vcpu.unwrap_or_default());
-        // Twice the same is no chance.
-        let told = thread.told.filter(|(_, times)| *times > 1);
-        let told = told.map(|(bits, _)| Fact::known(bits, "kvm_cpuid, leaf 0x80000008"));
-        let maxphyaddr = told.or_else(|| self.given.clone());
         for (time_ns, gfn, role) in roots {
             let (word, text) = match role {
                 PageRole::Word(word) => (Some(word), None),
                 PageRole::Told(told) => (None, Some(told)),
             };
             self.note_root(at, role);
-            let root = Root {
-                vm,
-                pid,
-                vcpu,
-                gfn,
-                role: word,
-                told: text,
-                root_level: None,
-                maxphyaddr: maxphyaddr.clone(),
-            };
-            events.push(Event { time_ns, kind: EventKind::Root(root) });
+            let root = Root { vm, pid, vcpu, gfn, role: word, told: text, ..Root::default() };
+            self.all[at].untold.push((time_ns, root));
+        }
+        let thread = &mut self.all[at];
+        if thread.told.is_some() || thread.untold.len() > MOST_OF_A_THREAD {
+            thread.tell_untold(self.given.as_ref(), events);
         }
     }
 
@@ -429,13 +426,14 @@ impl Thread {
         }
     }
 
-    /// The guest is told its address sizes, in EAX of leaf 0x80000008.
-    fn cpuid(&mut self, eax: u32) {
-        let bits = (eax & 0xff) as u8;
-        self.told = match self.told {
-            Some((told, times)) if told == bits => Some((bits, times.saturating_add(1))),
-            _ => Some((bits, 1)),
-        };
+    /// Tells its roots, with MAXPHYADDR as the guest was told it, else as the user says.
+    fn tell_untold(&mut self, given: Option<&Fact<u8>>, events: &mut Vec<Event>) {
+        let told = self.told.map(|bits| Fact::known(bits, "kvm_cpuid, leaf 0x80000008"));
+        let maxphyaddr = told.or_else(|| given.cloned());
+        for (time_ns, root) in self.untold.drain(..) {
+            let root = Root { maxphyaddr: maxphyaddr.clone(), ..root };
+            events.push(Event { time_ns, kind: EventKind::Root(root) });
+        }
     }
 }
 
