@@ -56,16 +56,26 @@ pub fn main(args: &Args) -> Result<ExitCode> {
             bail!("no target {name}: there are {}", names.join(", "));
         }
     }
+    let is_asked = |target| args.targets.is_empty() || args.targets.iter().any(|of| of == target);
+    Ok(lab::exit_code(run_those(is_asked, args.seconds)?))
+}
+
+/// Runs every target for so many seconds; the exit code of the first that is broken, else 0.
+pub fn run_all(seconds: u32) -> Result<i32> {
+    run_those(|_| true, seconds)
+}
+
+fn run_those(is_asked: impl Fn(&str) -> bool, seconds: u32) -> Result<i32> {
     let build = build()?;
     for (target, seeds) in TARGETS {
-        if args.targets.is_empty() || args.targets.iter().any(|name| name == target) {
-            let code = run(&build.join(target), target, seeds, args.seconds)?;
+        if is_asked(target) {
+            let code = run(&build.join(target), target, seeds, seconds)?;
             if code != 0 {
-                return Ok(lab::exit_code(code));
+                return Ok(code);
             }
         }
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(0)
 }
 
 /// Builds all targets; where they are. With a triple, so that build scripts are built without the

@@ -9,7 +9,7 @@ use std::process::{Command, ExitCode, Stdio};
 use anyhow::{Context, Result};
 
 use crate::setup::{self, Setup, bpf};
-use crate::{FAILURE, command, lab};
+use crate::{FAILURE, command, fuzz, lab};
 
 /// `cargo xtask test`
 #[derive(Debug, clap::Args)]
@@ -40,6 +40,9 @@ const STEPS: [&[&str]; 5] = [
     &["build", "-p", "ept-trace"],
 ];
 
+/// For how long each reader of files is fuzzed.
+const SECONDS_OF_FUZZING: u32 = 10;
+
 /// Runs all steps up to the first that fails; the exit code is its.
 pub fn main(args: &Args) -> Result<ExitCode> {
     let setup = Setup::within_another_verb()?;
@@ -58,6 +61,10 @@ pub fn main(args: &Args) -> Result<ExitCode> {
     if !args.no_lab {
         announce("the static ept-trace for the lab");
         lab::product::build(&setup)?;
+        let fuzzed = fuzz::run_all(SECONDS_OF_FUZZING)?;
+        if fuzzed != 0 {
+            return Ok(lab::exit_code(fuzzed));
+        }
         test.extend(["--features", "tests/lab"]);
     }
     test.extend(args.args.iter().map(String::as_str));
