@@ -9,14 +9,9 @@ use anyhow::{Context, Result, bail};
 
 use super::plan::{Fault, Session};
 
-/// Where events stand, a line each; and what the lines that are none begin with.
-const LISTS: [(&str, &str); 5] = [
-    ("trace.txt", "#"),
-    ("report.txt", "cpus="),
-    ("perf-script.txt", "#"),
-    ("perf-script.pipe.txt", "#"),
-    ("perf-script.zstd.txt", "#"),
-];
+/// Where every event stands, a line each.
+const LISTS: [&str; 5] =
+    ["trace.txt", "report.txt", "perf-script.txt", "perf-script.pipe.txt", "perf-script.zstd.txt"];
 
 /// Checks a session by the files in its directory.
 pub fn check(session: &Session, dir: &Path) -> Result<()> {
@@ -25,7 +20,7 @@ pub fn check(session: &Session, dir: &Path) -> Result<()> {
     };
     match session {
         Session::All | Session::Briefly => {
-            all_tell_the_same(read)?;
+            all_tell_the_same(&LISTS, read)?;
             is_lost(&read("trace.pipe-lost.txt")?, "LOST", true)?;
             found(&read("findings.txt")?, None)?;
         }
@@ -41,17 +36,21 @@ pub fn check(session: &Session, dir: &Path) -> Result<()> {
     Ok(())
 }
 
-fn all_tell_the_same(read: impl Fn(&str) -> Result<String>) -> Result<()> {
+/// How many events every one of these texts has.
+pub fn all_tell_the_same(
+    texts: &[&'static str],
+    read: impl Fn(&str) -> Result<String>,
+) -> Result<usize> {
+    let is_event = |line: &&str| !line.starts_with('#') && !line.starts_with("cpus=");
     let mut counts = BTreeMap::new();
-    for (file, other) in LISTS {
-        let text = read(file)?;
-        counts.insert(file, text.lines().filter(|line| !line.starts_with(other)).count());
+    for text in texts {
+        counts.insert(text, read(text)?.lines().filter(is_event).count());
     }
     let first = counts.values().next().copied().unwrap_or_default();
     if first == 0 || counts.values().any(|count| *count != first) {
         bail!("the tools differ in how many events there were: {counts:?}");
     }
-    Ok(())
+    Ok(first)
 }
 
 fn is_lost(text: &str, word: &str, is_expected: bool) -> Result<()> {
@@ -87,9 +86,9 @@ mod tests {
                 Ok(format!("{head}{events}"))
             }
         };
-        assert!(all_tell_the_same(read("")).is_ok());
-        assert!(all_tell_the_same(read("perf-script.zstd.txt")).is_err());
-        assert!(all_tell_the_same(|_: &str| Ok(String::new())).is_err(), "nothing at all");
+        assert_eq!(all_tell_the_same(&LISTS, read("")).ok(), Some(2));
+        assert!(all_tell_the_same(&LISTS, read("perf-script.zstd.txt")).is_err());
+        assert!(all_tell_the_same(&LISTS, |_: &str| Ok(String::new())).is_err(), "nothing at all");
     }
 
     #[test]

@@ -44,12 +44,12 @@ pub struct Args {
 /// Records everything; writes the corpus if every recording is as it should be.
 pub fn main(args: &Args) -> Result<ExitCode> {
     let setup = Setup::within_another_verb()?;
-    let scratch = setup.cache.scratch("logs")?;
-    let options = options(&setup, scratch.path())?;
     if args.big {
-        println!("{}", big::ensure(&setup, &options)?.display());
+        println!("{}", large(&setup)?.display());
         return Ok(ExitCode::SUCCESS);
     }
+    let scratch = setup.cache.scratch("logs")?;
+    let options = options(&setup, scratch.path())?;
     // Here, one after the other: fetching from several threads would garble what setup tells.
     for boot in BOOTS {
         boot.cell()?.kernel.ensure(&setup)?;
@@ -68,6 +68,12 @@ pub fn main(args: &Args) -> Result<ExitCode> {
     };
     store::write(&recorded.concat())?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The directory with the large recording: see [`big::ensure`].
+pub fn large(setup: &Setup) -> Result<PathBuf> {
+    let scratch = setup.cache.scratch("logs")?;
+    big::ensure(setup, &options(setup, scratch.path())?)
 }
 
 /// A guest with the recorders in it.
