@@ -93,11 +93,11 @@ fn facts() -> KernelFacts {
     let mut source = ept_trace::source::Observations::new(Cursor::new(file));
     let mut told = Told::default();
     source.read(&mut told).expect("it can be read");
-    let facts = told.events.into_iter().filter_map(|event| match event.kind {
+    let facts = told.events.into_iter().rev().find_map(|event| match event.kind {
         EventKind::Facts(facts) => Some(*facts),
         _ => None,
     });
-    facts.last().expect("the cell has told them")
+    facts.expect("the cell has told them")
 }
 
 fn trace_dat(bytes: &[u8], facts: &KernelFacts) -> Outcome {

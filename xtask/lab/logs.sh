@@ -64,9 +64,11 @@ session() {
 # recorded COMMAND ...: records the command with ept-trace, perf and trace-cmd. Perf leaves out our
 # own programs.
 recorded() {
-    ept-trace watch -q -o events.jsonl --history --frames -- \
+    ept-trace watch -q -o events.ept --history --frames -- \
         perf-record -m 1024 --no-bpf-event $few_events -o perf.few.data -- \
         trace-cmd-record -b 4096 -e kvm -e kvmmmu -o trace.dat all-symbols "$@" >findings.txt
+    ept-trace analyze --format observations events.ept >events.jsonl
+    rm events.ept
     dmesg >dmesg.txt
 }
 

@@ -56,7 +56,8 @@ pub fn main(args: &Args) -> Result<ExitCode> {
             bail!("no target {name}: there are {}", names.join(", "));
         }
     }
-    let is_asked = |target| args.targets.is_empty() || args.targets.iter().any(|of| of == target);
+    let is_asked =
+        |target: &str| args.targets.is_empty() || args.targets.iter().any(|of| of == target);
     Ok(lab::exit_code(run_those(is_asked, args.seconds)?))
 }
 
