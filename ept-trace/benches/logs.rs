@@ -4,7 +4,7 @@ use std::io;
 use std::time::Instant;
 
 use ept_trace::analysis::Analysis;
-use ept_trace::source::trace::{Batch, Log, PageRole, Record, TraceReader, Tracepoint};
+use ept_trace::source::trace::{Batch, Log, PageRole, Record, Said, TraceReader, Tracepoint};
 use ept_trace::source::{Source as _, Told};
 
 /// Of a direct page with level 4.
@@ -95,7 +95,7 @@ impl TraceReader for Faults {
 
 fn main() {
     for records in [100_000_u64, 1_000_000, 10_000_000] {
-        let mut log = Log::new(Box::new(Faults::new(records)), None);
+        let mut log = Log::new(Box::new(Faults::new(records)), &Said::default());
         let mut analysis = Analysis::default();
         let begun = Instant::now();
         let mut events = 0_u64;

@@ -3,7 +3,7 @@
 
 use std::io::Cursor;
 
-use ept_trace::source::trace::Log;
+use ept_trace::source::trace::{Log, Said};
 use ept_trace::source::trace::perf_data::{self, Kind, PerfData};
 use ept_trace_fuzz::{file_of, judge};
 
@@ -14,6 +14,6 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
         Some(Err(_)) | None => return,
     };
     if let Ok(perf) = perf {
-        judge(&mut Log::new(Box::new(perf), None));
+        judge(&mut Log::new(Box::new(perf), &Said::default()));
     }
 });

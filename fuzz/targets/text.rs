@@ -3,7 +3,7 @@
 
 use std::io::Cursor;
 
-use ept_trace::source::trace::Log;
+use ept_trace::source::trace::{Log, Said};
 use ept_trace::source::trace::text::{self, Kind};
 use ept_trace_fuzz::judge;
 
@@ -15,5 +15,5 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
         _ => Kind::Ftrace,
     };
     let reader = text::open(kind, Box::new(Cursor::new(bytes.to_vec())));
-    judge(&mut Log::new(reader, None));
+    judge(&mut Log::new(reader, &Said::default()));
 });

@@ -6,8 +6,8 @@ use std::io::{Cursor, Write as _};
 use ept_trace::analysis::Analysis;
 use ept_trace::model::{EventKind, Evidence, Fact, KernelFacts, Verdict};
 use ept_trace::recording::Reader;
-use ept_trace::source::trace::Log;
 use ept_trace::source::trace::trace_dat::TraceDat;
+use ept_trace::source::trace::{Log, Said};
 use ept_trace::source::{Source, Told};
 
 fn corpus(file: &str) -> Vec<u8> {
@@ -87,6 +87,10 @@ fn a_recording_that_is_damaged_says_so_and_is_never_a_mismatch() {
     }
 }
 
+fn said() -> Said {
+    Said { maxphyaddr: Some(Fact::known(48, "test")), is_whole: true }
+}
+
 /// AMD, with 5 levels.
 fn facts() -> KernelFacts {
     let file = corpus("svm-6.1.jsonl");
@@ -103,12 +107,12 @@ fn facts() -> KernelFacts {
 fn trace_dat(bytes: &[u8], facts: &KernelFacts) -> Outcome {
     let mut file = tempfile::tempfile().expect("there is room");
     file.write_all(bytes).expect("there is room");
-    let given = Fact::known(48, "test");
+    let said = said();
     let Ok(dat) = TraceDat::open(file) else {
         return Outcome { is_incomplete: true, ..Outcome::default() };
     };
     match dat.reader(0) {
-        Ok(reader) => judge(&mut Log::new(Box::new(reader), Some(given)), Some(facts)),
+        Ok(reader) => judge(&mut Log::new(Box::new(reader), &said), Some(facts)),
         Err(_) => Outcome { is_incomplete: true, ..Outcome::default() },
     }
 }
@@ -139,7 +143,7 @@ fn a_changed_byte_of_a_log_is_named_beside_what_may_come_of_it() {
         file.write_all(&changed).expect("there is room");
         let Ok(dat) = TraceDat::open(file) else { continue };
         let Ok(reader) = dat.reader(0) else { continue };
-        let mut log = Log::new(Box::new(reader), Some(Fact::known(48, "test")));
+        let mut log = Log::new(Box::new(reader), &said());
         let mut analysis = Analysis::default();
         analysis.assume(facts.clone());
         analysis.beware(Some(&caveat));

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use ept_trace::analysis::{Analysis, Judged};
 use ept_trace::model::{Event, EventKind, KernelFacts, Verdict};
+use ept_trace::source::trace::Said;
 use ept_trace::source::{Merge, Next, open};
 
 fn logs() -> PathBuf {
@@ -63,7 +64,7 @@ struct Read {
 
 /// Judges a file as `analyze --kernel-facts` does.
 fn judge(file: &Path, session: &str) -> Read {
-    let (opened, refused) = open(&[file.to_owned()], None);
+    let (opened, refused) = open(&[file.to_owned()], &Said { maxphyaddr: None, is_whole: true });
     let mut is_bad = !refused.is_empty();
     let mut judged = Vec::new();
     for opened in opened {

@@ -36,8 +36,9 @@ pub struct SpteChange {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum InLog {
-    /// A vCPU of a VM that was seen to begin made it, for its own VM.
+    /// All changes are in the log, and a vCPU of a VM that was seen to begin made this one, for its own
+    /// VM.
     Judged,
-    /// It may be of a VM that was there before: if it does not fit, nothing can be said any more.
+    /// Something may not be in the log: if it does not fit, history may be at fault, and ends.
     Followed,
 }

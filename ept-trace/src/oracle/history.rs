@@ -56,6 +56,7 @@ pub struct History {
     /// Of the observation that is being judged.
     fits: Option<bool>,
     findings: Vec<Finding>,
+    unexplained: Option<Finding>,
 }
 
 /// The tables of a VM.
@@ -107,6 +108,8 @@ struct Doubt {
     tables: usize,
     /// The VM is gone: nothing will be told of it any more.
     is_final: bool,
+    /// If nothing clears it, it cannot be; else something was not told, or it cannot be.
+    is_sure: bool,
 }
 
 impl History {
@@ -115,6 +118,7 @@ impl History {
     pub fn follow(&mut self, event: &Event, has_present_bit: bool) {
         self.fits = None;
         self.findings.clear();
+        self.unexplained = None;
         self.newest = self.newest.max(event.kind.vm().unwrap_or(0));
         if let EventKind::SpteChange(_) | EventKind::VmGone { .. } = event.kind {
             self.settle(|doubt| doubt.is_due(event.time_ns));
@@ -140,6 +144,12 @@ impl History {
     /// Changes of which it is certain by now that they cannot be.
     pub fn findings(&self) -> &[Finding] {
         &self.findings
+    }
+
+    /// A change of a log by which its history ends: nothing before explains it, and it may be that
+    /// something was not recorded.
+    pub fn unexplained(&self) -> Option<&Finding> {
+        self.unexplained.as_ref()
     }
 
     fn change(&mut self, change: &SpteChange, time_ns: u64) {
@@ -191,18 +201,16 @@ impl History {
             self.drop_tables(vm);
         } else if self.places > MOST_PLACES_OF_ALL {
             self.tear();
-        } else if fault.is_some()
-            && change.in_log == Some(InLog::Followed)
-            && !(fault == Some(Fault::Missing) && is_nearly(old_entry, &left))
-        {
-            // Of a VM that was there before the log began.
-            self.tear();
         } else if let Some(fault) = fault {
+            let is_sure = change.in_log != Some(InLog::Followed)
+                || fault == Fault::Missing && is_nearly(old_entry, &left);
             let left = left.iter().filter_map(|entry| Mapping::of(*entry, change.level));
             let left = left.map(|mapping| mapping.address).collect();
             let finding = Finding { fault, change: change.clone(), time_ns, left };
             let tables = above.tables;
-            self.doubts.push_back(Doubt { finding, vm, key, old, stays, tables, is_final: false });
+            let is_final = false;
+            let doubt = Doubt { finding, vm, key, old, stays, tables, is_final, is_sure };
+            self.doubts.push_back(doubt);
         }
         if self.doubts.len() > MOST_DOUBTS {
             self.tear();
@@ -278,6 +286,10 @@ impl History {
                 rest.push_back(doubt);
                 continue;
             }
+            if !doubt.is_sure {
+                self.unexplained.get_or_insert(doubt.finding);
+                continue;
+            }
             if let Some(tables) = tables {
                 let before = tables.places.len();
                 tables.give_up(doubt.key);
@@ -286,6 +298,9 @@ impl History {
             self.findings.push(doubt.finding);
         }
         self.doubts = rest;
+        if self.unexplained.is_some() {
+            self.tear();
+        }
     }
 }
 

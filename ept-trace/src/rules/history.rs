@@ -20,6 +20,15 @@ pub(super) fn judge(
         let message = format!("{}: {}{others}", place(&first.change), words(first));
         return Some(rule.says(Verdict::Mismatch, message, evidence(first)));
     }
+    if let Some(first) = known.history().unexplained().filter(|found| is_of_rule(found.fault)) {
+        let message = format!(
+            "{}: {}; or not everything is in the log, which is not judged from here on: if it is of \
+             all threads, say so by --whole",
+            place(&first.change),
+            words(first)
+        );
+        return Some(rule.says(Verdict::Undetermined, message, evidence(first)));
+    }
     let EventKind::SpteChange(_) = event.kind else { return None };
     let fits = known.history().fits()?;
     fits.then(|| rule.says(Verdict::Ok, "the change fits to those before it", vec![]))

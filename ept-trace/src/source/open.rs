@@ -9,9 +9,8 @@ use super::messages::{self, Messages};
 use super::trace::perf_data::{self, PerfData};
 use super::trace::text::{self, Kind};
 use super::trace::trace_dat::{self, TraceDat};
-use super::trace::{Log, TraceReader};
+use super::trace::{Log, Said, TraceReader};
 use super::{Observations, Source};
-use crate::model::Fact;
 use crate::recording::{self, Header, Joined, Reader};
 
 /// A file that was recognised; or a recording of several.
@@ -31,11 +30,10 @@ pub struct Opened {
 /// Parts of a recording, by their numbers.
 type Parts = BTreeMap<u32, (String, Input)>;
 
-/// Opens files; `-` is the standard input. `maxphyaddr` is what the user says of the guests of logs,
-/// in bits. The parts of a recording become one.
+/// Opens files; `-` is the standard input. `said` is what the user says of logs. The parts of a recording become one.
 ///
 /// The second is why files cannot be read, in words for the user.
-pub fn open(files: &[PathBuf], maxphyaddr: Option<&Fact<u8>>) -> (Vec<Opened>, Vec<String>) {
+pub fn open(files: &[PathBuf], said: &Said) -> (Vec<Opened>, Vec<String>) {
     let mut opened = Vec::new();
     let mut refused = Vec::new();
     // In the order in which they are named.
@@ -44,7 +42,7 @@ pub fn open(files: &[PathBuf], maxphyaddr: Option<&Fact<u8>>) -> (Vec<Opened>, V
         let name = path.display().to_string();
         let done = Input::open(path).and_then(|input| {
             if !recording::recognise(&input.head) {
-                opened.extend(open_one(path, input, maxphyaddr)?);
+                opened.extend(open_one(path, input, said)?);
                 return Ok(());
             }
             // Of a damaged header the reader says so, and reads the rest.
@@ -83,9 +81,9 @@ pub fn open(files: &[PathBuf], maxphyaddr: Option<&Fact<u8>>) -> (Vec<Opened>, V
     (opened, refused)
 }
 
-fn open_one(path: &Path, input: Input, maxphyaddr: Option<&Fact<u8>>) -> io::Result<Vec<Opened>> {
+fn open_one(path: &Path, input: Input, said: &Said) -> io::Result<Vec<Opened>> {
     let name = path.display().to_string();
-    let log = |reader| Log::new(reader, maxphyaddr.cloned());
+    let log = |reader| Log::new(reader, said);
     let of = |format, source: Box<dyn Source>| Opened {
         name: name.clone(),
         format,

@@ -14,6 +14,7 @@ use crate::cli::walk::Replay;
 use crate::model::Fact;
 use crate::report::{self, Report};
 use crate::sink::{Json, Observations, Sink, Text};
+use crate::source::trace::Said;
 
 /// The arguments.
 #[derive(clap::Args)]
@@ -24,6 +25,9 @@ pub(in crate::cli) struct Args {
     /// MAXPHYADDR of the guests, which logs do not tell
     #[arg(long, value_name = "BITS", value_parser = clap::value_parser!(u8).range(32..=52))]
     maxphyaddr: Option<u8>,
+    /// The logs have the events of all threads of the machine, on all CPUs (perf record -a)
+    #[arg(long)]
+    whole: bool,
     /// The machine is Intel's, and this is its EPT capability, MSR 0x48c
     #[arg(long, value_name = "HEX", value_parser = parse_hex, conflicts_with_all = ["npt", "kernel_facts"])]
     ept_cap: Option<u64>,
@@ -84,9 +88,12 @@ impl Args {
         })
     }
 
-    /// What the user says of the guests.
-    pub(super) fn maxphyaddr(&self) -> Option<Fact<u8>> {
-        self.maxphyaddr.map(|bits| Fact::known(bits, "--maxphyaddr"))
+    /// What the user says of logs.
+    pub(super) fn said(&self) -> Said {
+        Said {
+            maxphyaddr: self.maxphyaddr.map(|bits| Fact::known(bits, "--maxphyaddr")),
+            is_whole: self.whole,
+        }
     }
 
     /// Whether to print JSON lines.

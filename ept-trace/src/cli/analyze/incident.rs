@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use super::caveat;
-use crate::model::{Evidence, Fact};
+use crate::model::Evidence;
+use crate::source::trace::Said;
 use crate::source::{Opened, Source, open};
 
 /// Files of one machine at one time, which are judged as one stream.
@@ -29,13 +30,10 @@ impl Incident {
 /// one; logs do not, and are of one machine, that of the recording if there is just one.
 ///
 /// The second is why files cannot be read.
-pub(super) fn sort(
-    files: &[PathBuf],
-    maxphyaddr: Option<&Fact<u8>>,
-) -> (Vec<Incident>, Vec<String>) {
+pub(super) fn sort(files: &[PathBuf], said: &Said) -> (Vec<Incident>, Vec<String>) {
     let mut incidents: Vec<Incident> = Vec::new();
     let mut logs = Incident::default();
-    let (opened, refused) = open(files, maxphyaddr);
+    let (opened, refused) = open(files, said);
     for opened in opened {
         if opened.machine.is_none() {
             logs.add(opened);

@@ -24,7 +24,7 @@ pub(super) fn run(args: &Args) -> Result<Exit> {
     let is_replay = args.replay.is_asked();
     let mut judge = if is_replay { Judge::default() } else { Judge::with(args.sink()?) };
     let mut is_bad = false;
-    let (incidents, refused) = incident::sort(&args.files, args.maxphyaddr().as_ref());
+    let (incidents, refused) = incident::sort(&args.files, &args.said());
     for why in refused {
         is_bad = true;
         eprintln!("ept-trace: {why}");

@@ -195,3 +195,31 @@ fn at_the_end_of_a_log_what_was_in_a_table_that_is_gone_is_certain() {
     assert_eq!(found(true, GRACE_OF_THE_GONE_NS - 1), 0);
     assert_eq!(found(false, GRACE_OF_THE_GONE_NS), 0, "it may be told yet");
 }
+
+#[test]
+fn what_may_not_have_been_recorded_is_no_fault_and_ends_the_history_of_a_log() {
+    // Another thread took the page away, unseen, and it is put in again.
+    let mut history = History::default();
+    let set = |page: u64| (1, 0x10, EMPTY, page | PAGE);
+    let linked = LINKED.map(|(_, level, gfn, old, new)| (level, gfn, old, new));
+    let mut found = None;
+    let changes =
+        linked.into_iter().chain([set(0x9000), set(0xa000)]).chain([(4, 1 << 27, EMPTY, 0)]);
+    for ((level, gfn, old, new), time_ns) in changes.zip([0, 0, 0, 0, 0, 2 * GRACE_NS]) {
+        let change = SpteChange {
+            from_start: true,
+            in_log: Some(InLog::Followed),
+            as_id: Some(0),
+            gfn,
+            level,
+            old: Some(old),
+            new,
+            ..SpteChange::default()
+        };
+        history.follow(&Event { time_ns, kind: EventKind::SpteChange(change) }, true);
+        assert_eq!(history.findings(), []);
+        found = history.unexplained().map(|found| found.fault);
+    }
+    assert_eq!(found, Some(Fault::Occupied));
+    assert_eq!(history.fits(), None);
+}

@@ -19,13 +19,22 @@ pub struct Log {
     roots_are_missed: bool,
 }
 
+/// What the user says of a log.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Said {
+    /// MAXPHYADDR of the guests, in bits.
+    pub maxphyaddr: Option<Fact<u8>>,
+    /// It has the events of all threads, and not only of those of a process, or of some CPUs.
+    pub is_whole: bool,
+}
+
 impl Log {
-    /// Reads by `reader`. `maxphyaddr` is what the user says of the guests, in bits.
-    pub fn new(reader: Box<dyn TraceReader>, maxphyaddr: Option<Fact<u8>>) -> Self {
+    /// Reads by `reader`.
+    pub fn new(reader: Box<dyn TraceReader>, said: &Said) -> Self {
         Self {
             reader,
             batch: Batch::default(),
-            threads: Threads::new(maxphyaddr),
+            threads: Threads::new(said),
             has_begun: false,
             has_ended: false,
             roots_are_missed: false,

@@ -11,5 +11,5 @@ mod threads;
 pub mod trace_dat;
 pub mod tracing_data;
 
-pub use log::Log;
+pub use log::{Log, Said};
 pub use record::{Batch, PageRole, Record, TraceReader, Tracepoint};

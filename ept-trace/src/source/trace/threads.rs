@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 
-use super::{PageRole, Record, Tracepoint};
+use super::{PageRole, Record, Said, Tracepoint};
 use crate::model::{Event, EventKind, Fact, InLog, Race, Requested, Root, SpteChange, Walk};
 use crate::oracle::IN_A_LOG;
 
@@ -39,8 +39,9 @@ pub(super) struct Threads {
     made: HashMap<(u32, u32), Vec<u32>>,
     /// Where the threads are that are at a fault.
     at_fault: Vec<usize>,
-    /// What the user says of the guests.
+    /// What the user says of the guests, and of the log: it has the events of all threads.
     given: Option<Fact<u8>>,
+    is_of_all: bool,
     /// Why the changes of entries do not tell everything, if they do not.
     torn: Option<String>,
     /// That was said.
@@ -98,8 +99,8 @@ struct FaultTold {
 }
 
 impl Threads {
-    pub(super) fn new(given: Option<Fact<u8>>) -> Self {
-        Self { given, ..Self::default() }
+    pub(super) fn new(said: &Said) -> Self {
+        Self { given: said.maxphyaddr.clone(), is_of_all: said.is_whole, ..Self::default() }
     }
 
     /// When the last record was made.
@@ -348,7 +349,7 @@ impl Threads {
         }
         let thread = &self.all[at];
         // Who runs a vCPU changes the entries of its own VM.
-        let is_own = !thread.has_run.is_empty() && !thread.in_notifier;
+        let is_own = self.is_of_all && !thread.has_run.is_empty() && !thread.in_notifier;
         let kind = EventKind::SpteChange(SpteChange {
             observed_by: "kvm_tdp_mmu_spte_changed".into(),
             vm: None,

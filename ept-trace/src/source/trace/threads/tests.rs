@@ -22,6 +22,11 @@ fn rest(threads: &mut Threads) -> Vec<EventKind> {
     all.into_iter().map(|event| event.kind).collect()
 }
 
+/// Of a log that has everything.
+fn threads() -> Threads {
+    Threads::new(&Said { maxphyaddr: None, is_whole: true })
+}
+
 fn get_page(level: u32) -> Tracepoint {
     let role = PageRole::Word(DIRECT | level);
     Tracepoint::GetPage { gfn: 0, role, created: Some(true) }
@@ -82,7 +87,7 @@ fn changes(kinds: &[EventKind]) -> Vec<(bool, Option<InLog>)> {
 
 #[test]
 fn a_root_is_of_the_vcpu_that_is_entered_next_and_a_fault_of_its_thread() {
-    let mut threads = Threads::default();
+    let mut threads = threads();
     let kinds = told(&mut threads, 7, &life());
     assert_eq!(roots(&rest(&mut threads)), [(7, 0, 4)]);
     assert_eq!(changes(&kinds), [(true, Some(InLog::Judged)); 4]);
@@ -96,7 +101,7 @@ fn a_root_is_of_the_vcpu_that_is_entered_next_and_a_fault_of_its_thread() {
 
 #[test]
 fn tables_below_a_root_of_5_levels_are_no_roots() {
-    let mut threads = Threads::default();
+    let mut threads = threads();
     let fault = Tracepoint::PageFault { vcpu: None, gpa: 0, error_code: 0 };
     told(&mut threads, 7, &[MADE, get_page(5), ENTRY, fault, get_page(4), ENTRY]);
     assert_eq!(roots(&rest(&mut threads)), [(7, 0, 5)]);
@@ -108,13 +113,13 @@ fn tables_below_a_root_of_5_levels_are_no_roots() {
 #[test]
 fn a_vm_that_was_there_before_ends_the_history() {
     let without: Vec<_> = life().into_iter().filter(|event| *event != MADE).collect();
-    let kinds = told(&mut Threads::default(), 7, &without);
+    let kinds = told(&mut threads(), 7, &without);
     assert!(changes(&kinds).iter().all(|(from_start, _)| !from_start));
     assert_eq!(walks(&kinds).len(), 0);
     let said = kinds.iter().filter(|kind| matches!(kind, EventKind::Hooks { .. })).count();
     assert_eq!(said, 1, "why is said, once");
     // One vCPU was made, and two threads run it.
-    let mut threads = Threads::default();
+    let mut threads = threads();
     told(&mut threads, 7, &life());
     told(&mut threads, 8, &[ENTRY]);
     assert_eq!(
@@ -125,7 +130,7 @@ fn a_vm_that_was_there_before_ends_the_history() {
 
 #[test]
 fn one_thread_may_run_many_vms_if_each_was_made() {
-    let mut threads = Threads::default();
+    let mut threads = threads();
     for _ in 0..3 {
         assert!(changes(&told(&mut threads, 7, &life())).iter().all(|(whole, _)| *whole));
     }
@@ -135,19 +140,23 @@ fn one_thread_may_run_many_vms_if_each_was_made() {
 
 #[test]
 fn what_the_host_takes_away_may_be_of_any_vm() {
-    let mut threads = Threads::default();
+    let mut threads = threads();
     told(&mut threads, 7, &life());
     let zap = changed(1, 2, EMPTY | 0xa0d_a000 | PAGE, EMPTY);
     let kinds = told(&mut threads, 7, &[Tracepoint::UnmapHva, zap]);
     assert_eq!(changes(&kinds), [(true, Some(InLog::Followed))]);
     assert_eq!(changes(&told(&mut threads, 9, &[zap])), [(true, Some(InLog::Followed))]);
     assert_eq!(changes(&told(&mut threads, 7, &[EXIT, zap])), [(true, Some(InLog::Judged))]);
+    // Unless the user says so, it is not known that all threads are in the log.
+    let mut threads = Threads::default();
+    told(&mut threads, 7, &life());
+    assert_eq!(changes(&told(&mut threads, 7, &[zap])), [(true, Some(InLog::Followed))]);
 }
 
 #[test]
 fn another_thread_on_the_way_of_a_fault_is_a_race() {
     for (gfn, level, is_race) in [(2, 1, true), (0, 2, true), (3, 1, false), (512, 2, false)] {
-        let mut threads = Threads::default();
+        let mut threads = threads();
         let life = life();
         let mut kinds = told(&mut threads, 7, &life[..11]);
         kinds.extend(told(&mut threads, 8, &[changed(level, gfn, EMPTY, EMPTY)]));
@@ -159,7 +168,7 @@ fn another_thread_on_the_way_of_a_fault_is_a_race() {
 
 #[test]
 fn what_is_lost_is_told_and_ends_what_was_half_told() {
-    let mut threads = Threads::default();
+    let mut threads = threads();
     let mut kinds = told(&mut threads, 7, &life()[..11]);
     kinds.extend(told(&mut threads, 0, &[Tracepoint::Lost { events: Some(12) }]));
     kinds.extend(told(&mut threads, 7, &life()[11..]));
@@ -173,7 +182,8 @@ fn maxphyaddr_is_what_the_guest_is_told_if_ever_else_the_users() {
     let cpuid = Tracepoint::Cpuid { function: 0x80000008, eax: 0x3934 };
     let other = Tracepoint::Cpuid { function: 0x80000007, eax: 0x3930 };
     let maxphyaddr = |given: Option<u8>, events: &[Tracepoint]| {
-        let mut threads = Threads::new(given.map(|bits| Fact::known(bits, "--maxphyaddr")));
+        let maxphyaddr = given.map(|bits| Fact::known(bits, "--maxphyaddr"));
+        let mut threads = Threads::new(&Said { maxphyaddr, is_whole: true });
         let mut kinds = told(&mut threads, 7, events);
         kinds.extend(rest(&mut threads));
         let root = kinds.iter().find_map(|kind| match kind {
@@ -194,7 +204,7 @@ fn maxphyaddr_is_what_the_guest_is_told_if_ever_else_the_users() {
 
 #[test]
 fn entries_of_an_older_kernel_are_not_followed() {
-    let mut threads = Threads::default();
+    let mut threads = threads();
     told(&mut threads, 7, &life());
     let old = told(&mut threads, 7, &[changed(3, 0, 0, 0x4000 | 0x107)]);
     assert_eq!(changes(&old), [(false, Some(InLog::Judged))]);
@@ -204,7 +214,7 @@ fn entries_of_an_older_kernel_are_not_followed() {
 fn where_only_the_text_is_told_it_will_do() {
     let role = PageRole::Told(ToldRole { level: 5, direct: true });
     let page = Tracepoint::GetPage { gfn: 0, role, created: None };
-    let mut threads = Threads::default();
+    let mut threads = threads();
     told(&mut threads, 7, &[MADE, page, ENTRY]);
     assert_eq!(roots(&rest(&mut threads)), [(7, 0, 5)]);
 }
