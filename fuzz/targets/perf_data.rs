@@ -3,8 +3,8 @@
 
 use std::io::Cursor;
 
-use ept_trace::source::trace::{Log, Said};
 use ept_trace::source::trace::perf_data::{self, Kind, PerfData};
+use ept_trace::source::trace::{Log, Said};
 use ept_trace_fuzz::{file_of, judge};
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {

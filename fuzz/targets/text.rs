@@ -3,8 +3,8 @@
 
 use std::io::Cursor;
 
-use ept_trace::source::trace::{Log, Said};
 use ept_trace::source::trace::text::{self, Kind};
+use ept_trace::source::trace::{Log, Said};
 use ept_trace_fuzz::judge;
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {

@@ -1,8 +1,8 @@
 //! trace.dat, every instance of it.
 #![no_main]
 
-use ept_trace::source::trace::{Log, Said};
 use ept_trace::source::trace::trace_dat::TraceDat;
+use ept_trace::source::trace::{Log, Said};
 use ept_trace_fuzz::{file_of, judge};
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {

@@ -1,6 +1,8 @@
 //! `cargo xtask bench`: what the product costs before it does anything: the time until all hooks
-//! are attached, the verifier's work, and the size of the binary; and how fast it walks.
+//! are attached, the verifier's work, and the size of the binary; how fast it walks, and how fast it judges
+//! logs.
 
+mod log_speed;
 mod walk_cost;
 
 use std::collections::BTreeMap;
@@ -11,10 +13,10 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context, Result};
 use serde::Deserialize;
 
-use crate::command;
 use crate::lab::{self, Cell, Cpu, KernelChoice, Options, matrix};
 use crate::setup::Setup;
 use crate::setup::kernels::DEBIAN;
+use crate::{command, logs};
 
 /// How often a start is timed.
 const RUNS: usize = 5;
@@ -53,6 +55,8 @@ pub fn main() -> Result<ExitCode> {
     println!("\na walk in the kernel, svm 6.12");
     let scratch = setup.cache.scratch("bench")?;
     print!("{}", walk_cost::measure(&product, scratch.path())?);
+    println!("\nlogs of a million events, judged");
+    print!("{}", log_speed::measure(&product, &logs::large(&setup)?)?);
     println!();
     let mut walks = Command::new("cargo");
     walks.args(["bench", "-q", "-p", "ept-trace", "--no-default-features", "--bench", "walks"]);

@@ -96,6 +96,12 @@ impl Args {
         }
     }
 
+    /// Whether observations are shown on a terminal as they come.
+    pub(super) fn writes_lines_to_terminal(&self) -> bool {
+        let is_lines = matches!(self.format, Format::Events | Format::Json | Format::Observations);
+        (is_lines || self.json) && self.output_file.is_none() && io::stdout().is_terminal()
+    }
+
     /// Whether to print JSON lines.
     pub(super) fn is_json(&self) -> bool {
         self.json || self.format == Format::Json

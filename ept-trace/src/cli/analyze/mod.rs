@@ -3,11 +3,13 @@
 mod args;
 mod facts;
 mod incident;
+mod progress;
 
 use anyhow::{Result, bail};
 
 pub(super) use self::args::Args;
 use self::incident::Incident;
+use self::progress::Progress;
 use super::Exit;
 use super::judge::Judge;
 use crate::model::Evidence;
@@ -37,7 +39,7 @@ pub(super) fn run(args: &Args) -> Result<Exit> {
         if let Some(facts) = &facts {
             facts.tell(&mut judge)?;
         }
-        is_bad |= !analyze(incident, args.replay.until(), &mut judge)?;
+        is_bad |= !analyze(incident, args, &mut judge)?;
     }
     if is_replay {
         let known = judge.known();
@@ -56,8 +58,8 @@ pub(super) fn run(args: &Args) -> Result<Exit> {
     })
 }
 
-/// Judges one incident up to a time, in nanoseconds; whether all of its files could be read.
-fn analyze(incident: Incident, until: u64, judge: &mut Judge) -> Result<bool> {
+/// Judges one incident, up to the time that is asked for; whether all of its files could be read.
+fn analyze(incident: Incident, args: &Args, judge: &mut Judge) -> Result<bool> {
     let Incident { names, sources, caveats } = incident;
     for name in &names {
         judge.source(name)?;
@@ -66,11 +68,14 @@ fn analyze(incident: Incident, until: u64, judge: &mut Judge) -> Result<bool> {
     let mut has_told = vec![false; names.len()];
     let mut skipped = vec![Skipped::default(); names.len()];
     let mut last = None;
+    let until = args.replay.until();
+    let mut progress = Progress::new(args.writes_lines_to_terminal());
     for next in Merge::new(sources) {
         match next {
             Next::Event(_, event) if event.time_ns > until => break,
             Next::Event(file, event) => {
                 has_told[file] = true;
+                progress.tick();
                 if last.replace(file) != Some(file) {
                     judge.beware(caveats[file].as_ref());
                 }
@@ -87,6 +92,7 @@ fn analyze(incident: Incident, until: u64, judge: &mut Judge) -> Result<bool> {
             break;
         }
     }
+    drop(progress);
     for skipped in &skipped {
         judge.skipped(skipped)?;
     }

@@ -1,0 +1,140 @@
+//! How fast logs are judged: beside the tools that print them, on the same recording of a million
+//! events, in turns of which the fastest counts; and what a very long one takes.
+
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::io::{Read as _, Write as _};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use crate::command;
+
+/// How often each is timed.
+const TURNS: usize = 5;
+/// How often a long log has all lines of the recording.
+const TIMES: [usize; 3] = [1, 9, 87];
+/// Read at a time.
+const BLOCK: usize = 1 << 18;
+
+/// The lines to print, of the recording in `dir`.
+pub fn measure(product: &Path, dir: &Path) -> Result<String> {
+    let facts = command::repository().join("tests/corpus/logs/svm-6.12/facts.json");
+    let analyze = |file: &str| {
+        let mut ours = Command::new(product);
+        ours.arg("analyze").arg(dir.join(file)).arg("--kernel-facts").arg(&facts);
+        ours
+    };
+    let print = |words: &[&str], file: &str| {
+        let mut theirs = Command::new(words[0]);
+        theirs.args(&words[1..]).arg(dir.join(file));
+        theirs
+    };
+    let mut lines = format!("{:<18}{:>12}{:>26}{:>8}\n", "", "seconds", "", "times");
+    for (file, name, words) in [
+        ("trace.dat", "trace-cmd report", &["trace-cmd", "report"][..]),
+        ("trace.zstd.dat", "trace-cmd report", &["trace-cmd", "report"]),
+        ("perf.data", "perf script", &["perf", "script", "-i"]),
+    ] {
+        let (mut ours, mut theirs) = (f64::MAX, f64::MAX);
+        for _ in 0..TURNS {
+            ours = ours.min(seconds(&mut analyze(file))?);
+            theirs = theirs.min(seconds(&mut print(words, file))?);
+        }
+        // To a String nothing can fail.
+        let _ = writeln!(
+            lines,
+            "{file:<18}{ours:>12.3}{:>26}{:>8.1}",
+            format!("{name} {theirs:.3}"),
+            theirs / ours
+        );
+    }
+    let (mut ours, mut scan) = (f64::MAX, f64::MAX);
+    for _ in 0..TURNS {
+        ours = ours.min(seconds(&mut analyze("report.txt"))?);
+        scan = scan.min(newlines(&dir.join("report.txt"))?);
+    }
+    let scanned = format!("newline by newline {scan:.3}");
+    let _ = writeln!(lines, "{:<18}{ours:>12.3}{scanned:>26}{:>8.2}", "report.txt", scan / ours);
+    lines.push_str(&long(product, dir)?);
+    Ok(lines)
+}
+
+/// Exit codes tell of the judgement, which is not what is measured; but it must have ended.
+fn seconds(command: &mut Command) -> Result<f64> {
+    let begun = Instant::now();
+    let status = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    let name = command.get_program().display();
+    let status = status.with_context(|| format!("cannot start {name}"))?;
+    if status.code().is_none() {
+        bail!("{name} was killed");
+    }
+    Ok(begun.elapsed().as_secs_f64())
+}
+
+/// Finds the end of each line, and does nothing with it.
+fn newlines(path: &Path) -> Result<f64> {
+    let begun = Instant::now();
+    let mut file = File::open(path)?;
+    let mut block = vec![0; BLOCK];
+    let mut lines = 0_u64;
+    loop {
+        let read = file.read(&mut block)?;
+        if read == 0 {
+            break;
+        }
+        let mut rest = &block[..read];
+        while let Some(at) = memchr::memchr(b'\n', rest) {
+            lines += 1;
+            rest = &rest[at + 1..];
+        }
+    }
+    std::hint::black_box(lines);
+    Ok(begun.elapsed().as_secs_f64())
+}
+
+/// The same lines again and again, through a pipe.
+fn long(product: &Path, dir: &Path) -> Result<String> {
+    let text = fs::read(dir.join("report.txt"))?;
+    let events = memchr::memchr_iter(b'\n', &text).count();
+    let mut lines =
+        format!("\n{:<18}{:>12}{:>14}{:>14}\n", "lines", "GiB", "ns a line", "peak MiB");
+    for times in TIMES {
+        let begun = Instant::now();
+        let mut child = Command::new(product)
+            .args(["analyze", "-", "--npt", "5"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .context("cannot start ept-trace")?;
+        let mut input = child.stdin.take().context("it has no standard input")?;
+        let peak = thread::scope(|scope| {
+            let text = &text;
+            scope.spawn(move || (0..times).try_for_each(|_| input.write_all(text)));
+            peak(&mut child)
+        })?;
+        #[expect(clippy::cast_precision_loss, reason = "only shown")]
+        let (all, gib) = ((events * times) as f64, (text.len() * times) as f64 / 1024_f64.powi(3));
+        let each = begun.elapsed().as_secs_f64() * 1e9 / all;
+        let _ = writeln!(lines, "{all:<18}{gib:>12.1}{each:>14.0}{peak:>14}");
+    }
+    Ok(lines)
+}
+
+/// The most memory that a process had until its end, in MiB.
+fn peak(child: &mut Child) -> Result<u64> {
+    let status = format!("/proc/{}/status", child.id());
+    let mut most = 0;
+    while child.try_wait()?.is_none() {
+        let text = fs::read_to_string(&status).unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+        most = most.max(kib.unwrap_or(0) / 1024);
+        thread::sleep(Duration::from_millis(5));
+    }
+    Ok(most)
+}
