@@ -145,8 +145,11 @@ fn open_trace_dat(
         } else {
             log.without_history(&format!("the clock of the log, {clock}, does not tell times"))
         };
-        let name =
-            if is_one { name.to_owned() } else { format!("{name}, instance `{}`", instance.name) };
+        let name = match instance.name.as_str() {
+            _ if is_one => name.to_owned(),
+            "" => format!("{name}, the top instance"),
+            instance => format!("{name}, instance `{instance}`"),
+        };
         Ok(Opened {
             machine: (!is_one).then(|| name.clone()),
             name,

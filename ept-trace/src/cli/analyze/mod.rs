@@ -61,9 +61,7 @@ pub(super) fn run(args: &Args) -> Result<Exit> {
 /// Judges one incident, up to the time that is asked for; whether all of its files could be read.
 fn analyze(incident: Incident, args: &Args, judge: &mut Judge) -> Result<bool> {
     let Incident { names, sources, caveats } = incident;
-    for name in &names {
-        judge.source(name)?;
-    }
+    judge.source(&names.join(" + "))?;
     let mut is_good = true;
     let mut has_told = vec![false; names.len()];
     let mut skipped = vec![Skipped::default(); names.len()];
