@@ -7,16 +7,23 @@
 //! ```
 //!
 //! Where a line has one number, it is taken for the thread, as perf has it unless it is told otherwise.
+//! What was lost is there with `--show-lost-events` alone.
 
+use super::chatter;
 use super::cursor::{Cursor, last_word, whole_decimal};
 use super::line::{Bad, Event, Line};
 
+/// What perf says of itself and of the file.
+const CHATTER: [&[u8]; 4] = [b"#", b"PERF_RECORD_", b"Warning:", b"Check IO/CPU overload!"];
+
 /// Reads a line.
 pub fn line(line: &[u8]) -> Line<'_> {
-    let found = memchr::memchr_iter(b'[', line).find_map(|at| at_bracket(line, at));
-    match found {
+    let event = memchr::memchr_iter(b'[', line).find_map(|at| at_bracket(line, at));
+    match event {
         Some(event) => lost(&event).unwrap_or(Line::Event(event)),
-        None if is_chatter(line) => Line::Nothing,
+        None if is_warning_of_loss(line) => Line::Lost { events: None, time_ns: None },
+        // A callchain begins with a tab.
+        None if line.starts_with(b"\t") || chatter::is(line, &CHATTER) => Line::Nothing,
         None => Line::Bad(Bad::NoEvent),
     }
 }
@@ -83,11 +90,7 @@ fn lost(event: &Event<'_>) -> Option<Line<'static>> {
     Some(Line::Lost { events, time_ns: Some(event.time_ns) })
 }
 
-/// Callchains, comments, and what perf and its library say of themselves.
-fn is_chatter(line: &[u8]) -> bool {
-    const BEGINNINGS: [&[u8]; 4] = [b"#", b"libtraceevent: ", b"PERF_RECORD_", b"["];
-    let text = line.trim_ascii();
-    text.is_empty()
-        || line.starts_with(b"\t")
-        || BEGINNINGS.iter().any(|beginning| text.starts_with(beginning))
+/// `Processed 884 events and lost 2 chunks!`, which perf says in the end, to its standard error.
+fn is_warning_of_loss(line: &[u8]) -> bool {
+    line.starts_with(b"Processed ") && memchr::memmem::find(line, b" lost ").is_some()
 }

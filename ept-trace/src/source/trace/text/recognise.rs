@@ -1,7 +1,7 @@
 //! Tells texts apart by what is in them.
 
 use super::cursor::{Cursor, last_word, trim_end, whole_decimal, whole_hex};
-use super::line::{Bad, Line};
+use super::line::Line;
 use super::{Kind, ftrace, perf_script, trace_cmd};
 
 /// More of a file is not looked at.
@@ -30,9 +30,6 @@ pub fn recognise(head: &[u8]) -> Option<Result<Kind, String>> {
             return Some(Ok(Kind::PerfScript));
         }
         match (ftrace::line(line), trace_cmd::line(line)) {
-            (_, Line::Bad(why @ Bad::OtherFile)) if !has_header => {
-                return Some(Err(why.to_string()));
-            }
             (Line::Event(_), _) if has_header => return Some(Ok(Kind::Ftrace)),
             (_, Line::Event(_)) if has_cpus => return Some(Ok(Kind::TraceCmd)),
             (Line::Event(_), Line::Bad(_)) => return Some(Ok(Kind::Ftrace)),
@@ -66,6 +63,12 @@ fn by_padding(line: &[u8], name: &[u8], payload: &[u8]) -> Option<Kind> {
 fn refused(line: &[u8], has_header: bool) -> Option<&'static str> {
     if let Some(option) = option_without_text(line, has_header) {
         return Some(option);
+    }
+    if trace_cmd::is_of_several_files(line) {
+        return Some(
+            "a report of several files, maybe of several machines: use `trace-cmd report` with each \
+             alone, or analyze the trace.dat files themselves",
+        );
     }
     if is_perf_trace(line) {
         return Some(

@@ -15,7 +15,7 @@ fn each_format_is_told_by_its_first_lines() {
         "              kt-106     [000] d..1.    11.793833: kvm_entry: vcpu 0, rip 0x1000\n",
         "CPU:0 [LOST 12 EVENTS]\n           kt-106     [000]    11.793833: kvm_entry: vcpu 0, rip 0x1000\n",
         "      kt-106       0d..1. 11793833us : kvm_entry: vcpu 0, rip 0x1000\n",
-        "              kt     106   0 1 00000001 0000000c [00b3f5e9] 11793.833ms (+0.003ms): kvm_fpu: load\n",
+        "              kt     106   0 1 00000001 0000000c [00b3f5a9] 11793.833ms (+0.003ms): kvm_fpu: load\n",
     ];
     for head in ftrace {
         assert_eq!(kind(head), Some(Ok(Kind::Ftrace)), "{head}");
