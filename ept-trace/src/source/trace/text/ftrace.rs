@@ -7,6 +7,7 @@ use super::line::{Bad, Event, Line};
 use super::task;
 
 /// Reads a line.
+#[inline]
 pub fn line(line: &[u8]) -> Line<'_> {
     if let Some(event) = task::with_brackets(line) {
         return Line::Event(event);
@@ -50,11 +51,9 @@ fn verbose_at(line: &[u8], at: usize) -> Option<Event<'_>> {
     let mut rest = Cursor(&line[at + 1..]);
     let time = rest.hex()?;
     rest.literal(b"] ")?;
-    let [since, until] = [rest.word(), {
-        rest.spaces();
-        rest.word()
-    }];
-    let until = until.strip_prefix(b"(+")?.strip_suffix(b"):")?;
+    let since = rest.word();
+    rest.literal(b" (+")?;
+    let until = rest.word().strip_suffix(b"):")?;
     // A clock of its own has no unit.
     let time_ns = match (since.strip_suffix(b"ms"), until.strip_suffix(b"ms")) {
         (Some(_), Some(_)) => time.checked_mul(1000)?,

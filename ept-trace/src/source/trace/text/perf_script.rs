@@ -30,8 +30,7 @@ pub fn line(line: &[u8]) -> Line<'_> {
 
 fn at_bracket(line: &[u8], at: usize) -> Option<Event<'_>> {
     let mut rest = Cursor(&line[at + 1..]);
-    rest.decimal()?;
-    rest.literal(b"] ")?;
+    rest.cpu()?;
     let head = line[..at].strip_suffix(b" ")?;
     let (_, task) = last_word(head);
     let (process, thread) = match memchr::memchr(b'/', task) {
@@ -50,7 +49,7 @@ fn at_bracket(line: &[u8], at: usize) -> Option<Event<'_>> {
     } else {
         rest = period;
     }
-    let (name, payload) = named(rest);
+    let (name, payload) = named(rest)?;
     Some(Event { time_ns, thread, process, name, payload })
 }
 
@@ -60,24 +59,16 @@ fn pid(word: &[u8]) -> Option<u32> {
 }
 
 /// The name of an event without its system, and what is told of it.
-fn named(rest: Cursor<'_>) -> (&[u8], &[u8]) {
-    if rest.0.starts_with(b"PERF_RECORD_") {
-        let mut payload = rest;
-        let name = payload.word();
-        payload.spaces();
-        return (name, payload.0);
-    }
-    let Some(colon) = memchr::memchr(b':', rest.0) else { return (b"", b"") };
-    let (name, payload) = match &rest.0[colon + 1..] {
-        event if matches!(event, [] | [b' ', ..]) => (&rest.0[..colon], event),
-        event => match memchr::memchr(b':', event) {
-            Some(colon) => (&event[..colon], &event[colon + 1..]),
-            None => return (b"", b""),
-        },
-    };
-    let mut payload = Cursor(payload);
+fn named(rest: Cursor<'_>) -> Option<(&[u8], &[u8])> {
+    let mut payload = rest;
+    let word = payload.word();
     payload.spaces();
-    (name, payload.0)
+    if word.starts_with(b"PERF_RECORD_") {
+        return Some((word, payload.0));
+    }
+    let event = word.strip_suffix(b":")?;
+    let system = memchr::memchr(b':', event).map_or(0, |colon| colon + 1);
+    Some((&event[system..], payload.0))
 }
 
 /// With `--show-lost-events`.

@@ -2,7 +2,7 @@
 
 use super::cursor::{Cursor, last_word, trim_end, whole_decimal, whole_hex};
 use super::line::Line;
-use super::{Kind, ftrace, perf_script, trace_cmd};
+use super::{Kind, ftrace, payload, perf_script, task, trace_cmd};
 
 /// More of a file is not looked at.
 const MOST: usize = 64 << 10;
@@ -76,10 +76,7 @@ fn refused(line: &[u8], has_header: bool) -> Option<&'static str> {
              `perf record` and analyze perf.data, or `perf script` of it",
         );
     }
-    let (name, _) = super::task::named(Cursor(line));
-    let is_event =
-        name.starts_with(b"kvm_") || name == b"mark_mmio_spte" || has_header && is_name(name);
-    is_event.then_some(
+    is_without_context(line, has_header).then_some(
         "ftrace with its option `context-info` off tells neither thread nor time: \
          `echo 1 > options/context-info` in tracefs, and take the log again",
     )
@@ -109,6 +106,15 @@ fn option_without_text(line: &[u8], has_header: bool) -> Option<&'static str> {
         "ftrace with its option `bin` does not tell the fields of events: \
          `echo 0 > options/bin` in tracefs, and take the log again",
     )
+}
+
+/// `kvm_fpu: load`. Without the header of ftrace it must be an event that is known, for messages of the
+/// kernel can look so as well.
+fn is_without_context(line: &[u8], has_header: bool) -> bool {
+    let (name, payload) = task::named(Cursor(line));
+    line.starts_with(name)
+        && line[name.len()..].starts_with(b": ")
+        && if has_header { is_name(name) } else { payload::is_known(name, payload) }
 }
 
 /// `     0.000 kt/21653 kvmmmu:kvm_mmu_get_page(role: 6018, created: 1)`, with or without how long it

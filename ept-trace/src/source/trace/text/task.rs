@@ -18,6 +18,7 @@ use super::cursor::{Cursor, last_word, trim_end, whole_decimal};
 use super::line::{Event, Line};
 
 /// Reads a line that has its CPU in brackets.
+#[inline]
 pub fn with_brackets(line: &[u8]) -> Option<Event<'_>> {
     let mut of_tracer = None;
     for at in memchr_iter(b'[', line) {
@@ -30,10 +31,10 @@ pub fn with_brackets(line: &[u8]) -> Option<Event<'_>> {
     of_tracer
 }
 
+#[inline]
 fn at_bracket(line: &[u8], at: usize) -> Option<Event<'_>> {
     let mut rest = Cursor(&line[at + 1..]);
-    rest.decimal()?;
-    rest.literal(b"] ")?;
+    rest.cpu()?;
     let head = line[..at].strip_suffix(b" ")?;
     let (head, process) = process(trim_end(head))?;
     let thread = thread(head)?;
@@ -47,6 +48,7 @@ fn at_bracket(line: &[u8], at: usize) -> Option<Event<'_>> {
 }
 
 /// The process in parentheses, of which dashes say that it is not known; and what is before it.
+#[inline]
 fn process(head: &[u8]) -> Option<(&[u8], u32)> {
     /// A pid has ten digits at most.
     const MOST: usize = 12;
@@ -59,6 +61,7 @@ fn process(head: &[u8]) -> Option<(&[u8], u32)> {
 }
 
 /// The thread, behind the last dash.
+#[inline]
 fn thread(head: &[u8]) -> Option<u32> {
     let digits = head.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
     let (before, thread) = head.split_at(head.len() - digits);
@@ -66,6 +69,7 @@ fn thread(head: &[u8]) -> Option<u32> {
 }
 
 /// Passes over the flags, four or more, if there are any: `d..1.`, or `-0x1` where they are raw.
+#[inline]
 fn flags(rest: &mut Cursor<'_>) -> Option<()> {
     if rest.0.first().is_some_and(u8::is_ascii_digit) {
         return Some(());
@@ -76,6 +80,7 @@ fn flags(rest: &mut Cursor<'_>) -> Option<()> {
 }
 
 /// The name of an event and what is told of it.
+#[inline]
 pub fn named(mut rest: Cursor<'_>) -> (&[u8], &[u8]) {
     rest.spaces();
     // With `--ts-diff`, the microseconds since the event before.
@@ -83,12 +88,12 @@ pub fn named(mut rest: Cursor<'_>) -> (&[u8], &[u8]) {
         rest.word();
         rest.spaces();
     }
-    let Some(colon) = memchr::memchr(b':', rest.0) else { return (b"", b"") };
-    let name = &rest.0[..colon];
-    if name.contains(&b' ') {
-        return (b"", b"");
-    }
-    let mut payload = Cursor(&rest.0[colon + 1..]);
+    let name = match memchr::memchr2(b':', b' ', rest.0) {
+        Some(colon) if rest.0[colon] == b':' => colon,
+        _ => return (b"", b""),
+    };
+    let (name, payload) = rest.0.split_at(name);
+    let mut payload = Cursor(&payload[1..]);
     payload.spaces();
     (name, payload.0)
 }

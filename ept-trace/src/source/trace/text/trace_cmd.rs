@@ -1,7 +1,7 @@
 //! What `trace-cmd report` prints, with or without `-l`, `-t`, `-R`, `-N`, `--ts-diff`.
 
 use super::chatter;
-use super::cursor::Cursor;
+use super::cursor::{Cursor, whole_decimal};
 use super::line::{Bad, Line};
 use super::task;
 
@@ -28,5 +28,7 @@ pub fn line(line: &[u8]) -> Line<'_> {
 /// Whether it is the first line of a report of several files, whose names all its lines have before
 /// them as they have those of buffers: `host.dat: cpus=2`.
 pub fn is_of_several_files(line: &[u8]) -> bool {
-    memchr::memmem::find(line, b": cpus=").is_some()
+    const MARK: &[u8] = b": cpus=";
+    memchr::memmem::find(line, MARK)
+        .is_some_and(|at| whole_decimal::<u32>(&line[at + MARK.len()..]).is_some())
 }

@@ -59,6 +59,7 @@ fn comms_may_be_anything() {
         "<idle>",
         "kvm-nx-lpage-re",
         "a-1 [000] 1.2: ",
+        "a 1 [000] 1.2: ",
         "[k] (x)",
         "x) [001] -",
         "opt cgu.01",
@@ -186,7 +187,7 @@ fn lines_of_no_event_are_passed_over_in_silence() {
     let perf = "# captured on : Thu\nlibtraceevent: No such file or directory\n\
          \x20 [kvmmmu:kvm_mmu_get_page] bad op token {\n\
          \x20       kthreadd     0 [000]     0.000000: PERF_RECORD_FORK(15:15):(2:2)\n\
-         kt   103 [000]     6.7: \n\tffffffffc0a1 vcpu_run+0x1 ([kvm])\n\n";
+         kt   103 [000]     6.7:     250000 cpu-clock:pppH: \n\tffffffffc0a1 vcpu_run+0x1 ([kvm])\n\n";
     let all = read(Kind::PerfScript, perf.as_bytes());
     assert_eq!((all.records.len(), all.others, all.skipped.count), (0, 2, 0));
 }
