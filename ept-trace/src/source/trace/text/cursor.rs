@@ -1,5 +1,17 @@
 //! Numbers and words of a line, read from its bytes.
 
+/// What each byte is worth as a hexadecimal digit, or more than any digit. The kernel and its tools
+/// write small letters.
+const HEX: [u8; 256] = {
+    let mut values = [u8::MAX; 256];
+    let mut value = 0;
+    while value < 16 {
+        values[b"0123456789abcdef"[value as usize] as usize] = value;
+        value += 1;
+    }
+    values
+};
+
 /// What is left of a line.
 #[derive(Clone, Copy, Debug)]
 pub struct Cursor<'a>(pub &'a [u8]);
@@ -52,20 +64,15 @@ impl<'a> Cursor<'a> {
         let mut number = 0_u64;
         let mut length = 0;
         for byte in self.0 {
-            let digit = match byte {
-                b'0'..=b'9' => byte - b'0',
-                // The kernel and its tools write small letters.
-                b'a'..=b'f' => byte - b'a' + 10,
-                _ => break,
-            };
-            if number >> 60 != 0 {
-                return None;
+            let digit = HEX[usize::from(*byte)];
+            if digit > 15 {
+                break;
             }
             number = number << 4 | u64::from(digit);
             length += 1;
         }
         self.0 = &self.0[length..];
-        (length > 0).then_some(number)
+        (1..=16).contains(&length).then_some(number)
     }
 
     /// A decimal number that is a word of its own.
