@@ -57,7 +57,7 @@ impl<'a> Cursor<'a> {
         (length > 0).then_some(number)
     }
 
-    /// A hexadecimal number, with or without 0x.
+    /// A hexadecimal number of sixteen digits at most, with or without 0x.
     #[inline]
     pub fn hex(&mut self) -> Option<u64> {
         self.0 = self.0.strip_prefix(b"0x").unwrap_or(self.0);
