@@ -1,23 +1,38 @@
 //! Numbers and words of a line, read from its bytes.
 
+/// What each byte is worth as a hexadecimal digit, or more than any digit. The kernel and its tools
+/// write small letters.
+const HEX: [u8; 256] = {
+    let mut values = [u8::MAX; 256];
+    let mut value = 0;
+    while value < 16 {
+        values[b"0123456789abcdef"[value as usize] as usize] = value;
+        value += 1;
+    }
+    values
+};
+
 /// What is left of a line.
 #[derive(Clone, Copy, Debug)]
 pub struct Cursor<'a>(pub &'a [u8]);
 
 impl<'a> Cursor<'a> {
     /// Passes over what must come next.
+    #[inline]
     pub fn literal(&mut self, literal: &[u8]) -> Option<()> {
         self.0 = self.0.strip_prefix(literal)?;
         Some(())
     }
 
     /// Passes over spaces, if there are any.
+    #[inline]
     pub fn spaces(&mut self) {
         let many = self.0.iter().take_while(|byte| **byte == b' ').count();
         self.0 = &self.0[many..];
     }
 
     /// The bytes before the next space or the end; none are left out.
+    #[inline]
     pub fn word(&mut self) -> &'a [u8] {
         let length = self.0.iter().take_while(|byte| **byte != b' ').count();
         let (word, rest) = self.0.split_at(length);
@@ -26,6 +41,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// A decimal number, of one digit at least.
+    #[inline]
     pub fn decimal(&mut self) -> Option<u64> {
         let mut number = 0_u64;
         let mut length = 0;
@@ -41,35 +57,33 @@ impl<'a> Cursor<'a> {
         (length > 0).then_some(number)
     }
 
-    /// A hexadecimal number, with or without 0x.
+    /// A hexadecimal number of sixteen digits at most, with or without 0x.
+    #[inline]
     pub fn hex(&mut self) -> Option<u64> {
         self.0 = self.0.strip_prefix(b"0x").unwrap_or(self.0);
         let mut number = 0_u64;
         let mut length = 0;
         for byte in self.0 {
-            let digit = match byte {
-                b'0'..=b'9' => byte - b'0',
-                // The kernel and its tools write small letters.
-                b'a'..=b'f' => byte - b'a' + 10,
-                _ => break,
-            };
-            if number >> 60 != 0 {
-                return None;
+            let digit = HEX[usize::from(*byte)];
+            if digit > 15 {
+                break;
             }
             number = number << 4 | u64::from(digit);
             length += 1;
         }
         self.0 = &self.0[length..];
-        (length > 0).then_some(number)
+        (1..=16).contains(&length).then_some(number)
     }
 
     /// A decimal number that is a word of its own.
+    #[inline]
     pub fn decimal_word(&mut self) -> Option<u64> {
         let number = self.decimal()?;
         self.is_between_words().then_some(number)
     }
 
     /// A hexadecimal number that is a word of its own.
+    #[inline]
     pub fn hex_word(&mut self) -> Option<u64> {
         let number = self.hex()?;
         self.is_between_words().then_some(number)
@@ -80,8 +94,17 @@ impl<'a> Cursor<'a> {
         matches!(self.0, [] | [b' ', ..] | [b',', b' ', ..])
     }
 
+    /// Passes over what is behind the bracket of a CPU: three digits or more, as all tools print it.
+    #[inline]
+    pub fn cpu(&mut self) -> Option<()> {
+        let digits = self.0.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        self.0 = &self.0[digits..];
+        self.literal(b"] ").filter(|()| digits >= 3)
+    }
+
     /// A time in nanoseconds: seconds with up to nine decimals. A whole number is what a clock that
     /// does not count nanoseconds has counted, and is taken as it is.
+    #[inline]
     pub fn time(&mut self) -> Option<u64> {
         let seconds = self.decimal()?;
         let Some(decimals) = self.0.strip_prefix(b".") else { return Some(seconds) };
@@ -94,6 +117,7 @@ impl<'a> Cursor<'a> {
 }
 
 /// The last word before the end of `line`, and what is before it.
+#[inline]
 pub fn last_word(line: &[u8]) -> (&[u8], &[u8]) {
     let line = trim_end(line);
     let length = line.iter().rev().take_while(|byte| **byte != b' ').count();
@@ -101,12 +125,14 @@ pub fn last_word(line: &[u8]) -> (&[u8], &[u8]) {
 }
 
 /// Without spaces at its end.
+#[inline]
 pub fn trim_end(line: &[u8]) -> &[u8] {
     let many = line.iter().rev().take_while(|byte| **byte == b' ').count();
     &line[..line.len() - many]
 }
 
 /// All of `word`, as a decimal number.
+#[inline]
 pub fn whole_decimal<T: TryFrom<u64>>(word: &[u8]) -> Option<T> {
     let mut cursor = Cursor(word);
     let number = cursor.decimal()?;
@@ -114,6 +140,7 @@ pub fn whole_decimal<T: TryFrom<u64>>(word: &[u8]) -> Option<T> {
 }
 
 /// All of `word`, as a hexadecimal number.
+#[inline]
 pub fn whole_hex(word: &[u8]) -> Option<u64> {
     let mut cursor = Cursor(word);
     let number = cursor.hex()?;

@@ -1,28 +1,28 @@
 //! What the kernel prints: `trace` and `trace_pipe` of tracefs, with any of the trace options that
 //! leave the text readable (`kernel/trace/trace_output.c`).
 
+use super::chatter;
 use super::cursor::{Cursor, last_word, whole_decimal, whole_hex};
 use super::line::{Bad, Event, Line};
 use super::task;
 
 /// Reads a line.
+#[inline]
 pub fn line(line: &[u8]) -> Line<'_> {
-    if let Some(found) = task::with_brackets(line) {
-        return Line::Event(found.event);
+    if let Some(event) = task::with_brackets(line) {
+        return Line::Event(event);
     }
     if line.first() == Some(&b'#') {
         return comment(line);
     }
-    if let Some(found) = task::without_brackets(line, latency_time) {
-        return Line::Event(found.event);
-    }
-    if let Some(event) = verbose(line) {
+    let event = task::without_brackets(line, latency_time).or_else(|| verbose(line));
+    if let Some(event) = event {
         return Line::Event(event);
     }
     if let Some(lost) = task::loss(line) {
         return lost;
     }
-    if line.is_empty() || task::is_stack(line) { Line::Nothing } else { Line::Bad(Bad::NoEvent) }
+    if chatter::is(line, &[]) { Line::Nothing } else { Line::Bad(Bad::NoEvent) }
 }
 
 /// The time of the latency format: microseconds since the buffer was begun, and a mark where the next
@@ -37,7 +37,8 @@ fn latency_time(rest: &mut Cursor<'_>) -> Option<u64> {
     time.checked_mul(1000)
 }
 
-/// The latency format with `verbose`: comm, pid, CPU, flags, preempt count, index, then two times.
+/// The latency format with `verbose`: comm, pid, CPU, flags, preempt count, index, the time in
+/// microseconds, that since the buffer was begun, and that until the next event.
 ///
 /// ```text
 ///               kt   18264   0 0 00000000 0000000c [50ac1823] 1353455.651ms (+0.003ms): kvm_fpu: load
@@ -48,15 +49,17 @@ fn verbose(line: &[u8]) -> Option<Event<'_>> {
 
 fn verbose_at(line: &[u8], at: usize) -> Option<Event<'_>> {
     let mut rest = Cursor(&line[at + 1..]);
-    rest.hex()?;
+    let time = rest.hex()?;
     rest.literal(b"] ")?;
-    let milliseconds = rest.decimal()?;
-    rest.literal(b".")?;
-    let part = rest.0.get(..3).and_then(whole_decimal::<u64>)?;
-    rest.0 = &rest.0[3..];
-    rest.literal(b"ms (+")?;
-    let difference = rest.word();
-    difference.strip_suffix(b"ms):")?;
+    let since = rest.word();
+    rest.literal(b" (+")?;
+    let until = rest.word().strip_suffix(b"):")?;
+    // A clock of its own has no unit.
+    let time_ns = match (since.strip_suffix(b"ms"), until.strip_suffix(b"ms")) {
+        (Some(_), Some(_)) => time.checked_mul(1000)?,
+        (None, None) => time,
+        _ => return None,
+    };
 
     let (head, index) = last_word(&line[..at]);
     let (head, preempt_count) = last_word(head);
@@ -66,7 +69,6 @@ fn verbose_at(line: &[u8], at: usize) -> Option<Event<'_>> {
     whole_hex(index).and(whole_hex(preempt_count))?;
     whole_decimal::<u32>(flags).and(whole_decimal::<u32>(cpu))?;
 
-    let time_ns = milliseconds.checked_mul(1000)?.checked_add(part)?.checked_mul(1000)?;
     let (name, payload) = task::named(rest);
     Some(Event { time_ns, thread: whole_decimal(thread)?, process: 0, name, payload })
 }

@@ -58,15 +58,11 @@ pub enum Bad {
          `trace-cmd report -N`. This is said once"
     )]
     Plugin(&'static str),
-    #[error(
-        "a report of several files, maybe of several machines: make one of each. This is said once"
-    )]
-    OtherFile,
 }
 
 impl Bad {
     /// Lines of this kind come in great number, and what to do is the same for all of them.
     pub fn is_said_once(self) -> bool {
-        matches!(self, Self::Radix(_) | Self::Plugin(_) | Self::OtherFile)
+        matches!(self, Self::Radix(_) | Self::Plugin(_))
     }
 }

@@ -68,6 +68,7 @@ pub fn parse(block: &Block, kind: Kind, bare: Bare) -> Parsed {
 }
 
 impl Parsed {
+    #[inline]
     fn take(&mut self, line: Line<'_>, bare: Bare) -> Result<(), Bad> {
         match line {
             Line::Event(event) => {
@@ -106,6 +107,7 @@ impl Parsed {
     }
 
     /// Losses that tell no time were before what has happened now.
+    #[inline]
     fn set_times(&mut self) {
         for record in &mut self.records[self.untimed..] {
             record.time_ns = self.now;

@@ -6,6 +6,7 @@
 //! of its line, and counted. `reader` does that for blocks of lines, on several CPUs.
 
 mod blocks;
+mod chatter;
 mod cursor;
 mod ftrace;
 mod line;
@@ -59,7 +60,8 @@ impl fmt::Display for Kind {
 /// Reads a log from its first byte on. Any bytes will do: what is no line of such a log is skipped.
 ///
 /// Where the clock of the log does not count nanoseconds (`x86-tsc`, `counter`), what it has counted
-/// is taken for them: the order of events is right, times between them are not.
+/// is taken for them: the order of events is right, times between them are not. The latency format of
+/// ftrace counts from the begin of the buffer.
 ///
 /// A last line that does not end is skipped, for a number in it may have been cut.
 pub fn open(kind: Kind, input: Box<dyn Read + Send>) -> Box<dyn TraceReader> {

@@ -7,24 +7,30 @@
 //! ```
 //!
 //! Where a line has one number, it is taken for the thread, as perf has it unless it is told otherwise.
+//! What was lost is there with `--show-lost-events` alone.
 
+use super::chatter;
 use super::cursor::{Cursor, last_word, whole_decimal};
 use super::line::{Bad, Event, Line};
 
+/// What perf says of itself and of the file.
+const CHATTER: [&[u8]; 4] = [b"#", b"PERF_RECORD_", b"Warning:", b"Check IO/CPU overload!"];
+
 /// Reads a line.
 pub fn line(line: &[u8]) -> Line<'_> {
-    let found = memchr::memchr_iter(b'[', line).find_map(|at| at_bracket(line, at));
-    match found {
+    let event = memchr::memchr_iter(b'[', line).find_map(|at| at_bracket(line, at));
+    match event {
         Some(event) => lost(&event).unwrap_or(Line::Event(event)),
-        None if is_chatter(line) => Line::Nothing,
+        None if is_warning_of_loss(line) => Line::Lost { events: None, time_ns: None },
+        // A callchain begins with a tab.
+        None if line.starts_with(b"\t") || chatter::is(line, &CHATTER) => Line::Nothing,
         None => Line::Bad(Bad::NoEvent),
     }
 }
 
 fn at_bracket(line: &[u8], at: usize) -> Option<Event<'_>> {
     let mut rest = Cursor(&line[at + 1..]);
-    rest.decimal()?;
-    rest.literal(b"] ")?;
+    rest.cpu()?;
     let head = line[..at].strip_suffix(b" ")?;
     let (_, task) = last_word(head);
     let (process, thread) = match memchr::memchr(b'/', task) {
@@ -43,7 +49,7 @@ fn at_bracket(line: &[u8], at: usize) -> Option<Event<'_>> {
     } else {
         rest = period;
     }
-    let (name, payload) = named(rest);
+    let (name, payload) = named(rest)?;
     Some(Event { time_ns, thread, process, name, payload })
 }
 
@@ -53,24 +59,16 @@ fn pid(word: &[u8]) -> Option<u32> {
 }
 
 /// The name of an event without its system, and what is told of it.
-fn named(rest: Cursor<'_>) -> (&[u8], &[u8]) {
-    if rest.0.starts_with(b"PERF_RECORD_") {
-        let mut payload = rest;
-        let name = payload.word();
-        payload.spaces();
-        return (name, payload.0);
-    }
-    let Some(colon) = memchr::memchr(b':', rest.0) else { return (b"", b"") };
-    let (name, payload) = match &rest.0[colon + 1..] {
-        event if matches!(event, [] | [b' ', ..]) => (&rest.0[..colon], event),
-        event => match memchr::memchr(b':', event) {
-            Some(colon) => (&event[..colon], &event[colon + 1..]),
-            None => return (b"", b""),
-        },
-    };
-    let mut payload = Cursor(payload);
+fn named(rest: Cursor<'_>) -> Option<(&[u8], &[u8])> {
+    let mut payload = rest;
+    let word = payload.word();
     payload.spaces();
-    (name, payload.0)
+    if word.starts_with(b"PERF_RECORD_") {
+        return Some((word, payload.0));
+    }
+    let event = word.strip_suffix(b":")?;
+    let system = memchr::memchr(b':', event).map_or(0, |colon| colon + 1);
+    Some((&event[system..], payload.0))
 }
 
 /// With `--show-lost-events`.
@@ -83,11 +81,7 @@ fn lost(event: &Event<'_>) -> Option<Line<'static>> {
     Some(Line::Lost { events, time_ns: Some(event.time_ns) })
 }
 
-/// Callchains, comments, and what perf and its library say of themselves.
-fn is_chatter(line: &[u8]) -> bool {
-    const BEGINNINGS: [&[u8]; 4] = [b"#", b"libtraceevent: ", b"PERF_RECORD_", b"["];
-    let text = line.trim_ascii();
-    text.is_empty()
-        || line.starts_with(b"\t")
-        || BEGINNINGS.iter().any(|beginning| text.starts_with(beginning))
+/// `Processed 884 events and lost 2 chunks!`, which perf says in the end, to its standard error.
+fn is_warning_of_loss(line: &[u8]) -> bool {
+    line.starts_with(b"Processed ") && memchr::memmem::find(line, b" lost ").is_some()
 }

@@ -1,8 +1,8 @@
 //! Tells texts apart by what is in them.
 
 use super::cursor::{Cursor, last_word, trim_end, whole_decimal, whole_hex};
-use super::line::{Bad, Line};
-use super::{Kind, ftrace, perf_script, trace_cmd};
+use super::line::Line;
+use super::{Kind, ftrace, payload, perf_script, task, trace_cmd};
 
 /// More of a file is not looked at.
 const MOST: usize = 64 << 10;
@@ -30,9 +30,6 @@ pub fn recognise(head: &[u8]) -> Option<Result<Kind, String>> {
             return Some(Ok(Kind::PerfScript));
         }
         match (ftrace::line(line), trace_cmd::line(line)) {
-            (_, Line::Bad(why @ Bad::OtherFile)) if !has_header => {
-                return Some(Err(why.to_string()));
-            }
             (Line::Event(_), _) if has_header => return Some(Ok(Kind::Ftrace)),
             (_, Line::Event(_)) if has_cpus => return Some(Ok(Kind::TraceCmd)),
             (Line::Event(_), Line::Bad(_)) => return Some(Ok(Kind::Ftrace)),
@@ -67,16 +64,19 @@ fn refused(line: &[u8], has_header: bool) -> Option<&'static str> {
     if let Some(option) = option_without_text(line, has_header) {
         return Some(option);
     }
+    if trace_cmd::is_of_several_files(line) {
+        return Some(
+            "a report of several files, maybe of several machines: use `trace-cmd report` with each \
+             alone, or analyze the trace.dat files themselves",
+        );
+    }
     if is_perf_trace(line) {
         return Some(
             "`perf trace` drops fields that are zero, and counts its times from its own start: use \
              `perf record` and analyze perf.data, or `perf script` of it",
         );
     }
-    let (name, _) = super::task::named(Cursor(line));
-    let is_event =
-        name.starts_with(b"kvm_") || name == b"mark_mmio_spte" || has_header && is_name(name);
-    is_event.then_some(
+    is_without_context(line, has_header).then_some(
         "ftrace with its option `context-info` off tells neither thread nor time: \
          `echo 1 > options/context-info` in tracefs, and take the log again",
     )
@@ -106,6 +106,15 @@ fn option_without_text(line: &[u8], has_header: bool) -> Option<&'static str> {
         "ftrace with its option `bin` does not tell the fields of events: \
          `echo 0 > options/bin` in tracefs, and take the log again",
     )
+}
+
+/// `kvm_fpu: load`. Without the header of ftrace it must be an event that is known, for messages of the
+/// kernel can look so as well.
+fn is_without_context(line: &[u8], has_header: bool) -> bool {
+    let (name, payload) = task::named(Cursor(line));
+    line.starts_with(name)
+        && line[name.len()..].starts_with(b": ")
+        && if has_header { is_name(name) } else { payload::is_known(name, payload) }
 }
 
 /// `     0.000 kt/21653 kvmmmu:kvm_mmu_get_page(role: 6018, created: 1)`, with or without how long it

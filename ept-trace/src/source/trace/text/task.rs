@@ -4,55 +4,51 @@
 //!               kt-106     [000] d..1.    11.793833: kvm_entry: vcpu 0, rip 0x1000
 //!      CPU 0/KVM-1234  (   1200) [003] d..1    11.793833: kvm_entry: vcpu 0
 //!               kt-95    [000]     4.339939: (+304)   kvm_entry:             vcpu 0 rip 0x1000
+//! mmu:        CPU 0/KVM-226   [000]   151.093537: kvm_entry:             vcpu 0 rip 0x1000
 //!       kt-106       0d..1. 11793833us : kvm_entry: vcpu 0, rip 0x1000
 //! ```
 //!
-//! A comm may have spaces, dashes and brackets in it, so no column can be counted on. `[cpu]` and
-//! what must be on both sides of it are looked for, and in the latency format the dash.
+//! A comm may have spaces, dashes and brackets in it, and a report of several buffers has their names
+//! before it, so no column can be counted on. `[cpu]` and what must be on both sides of it are looked
+//! for, and in the latency format the dash.
 
 use memchr::memchr_iter;
 
 use super::cursor::{Cursor, last_word, trim_end, whole_decimal};
 use super::line::{Event, Line};
 
-/// An event, and where its line begins: what is before the comm and the dash behind it.
-#[derive(Clone, Copy, Debug)]
-pub struct Found<'a> {
-    pub event: Event<'a>,
-    /// What is before the dash.
-    pub before: &'a [u8],
-}
-
 /// Reads a line that has its CPU in brackets.
-pub fn with_brackets(line: &[u8]) -> Option<Found<'_>> {
+#[inline]
+pub fn with_brackets(line: &[u8]) -> Option<Event<'_>> {
     let mut of_tracer = None;
     for at in memchr_iter(b'[', line) {
-        let Some(found) = at_bracket(line, at) else { continue };
-        if !found.event.name.is_empty() {
-            return Some(found);
+        let Some(event) = at_bracket(line, at) else { continue };
+        if !event.name.is_empty() {
+            return Some(event);
         }
-        of_tracer = of_tracer.or(Some(found));
+        of_tracer = of_tracer.or(Some(event));
     }
     of_tracer
 }
 
-fn at_bracket(line: &[u8], at: usize) -> Option<Found<'_>> {
+#[inline]
+fn at_bracket(line: &[u8], at: usize) -> Option<Event<'_>> {
     let mut rest = Cursor(&line[at + 1..]);
-    rest.decimal()?;
-    rest.literal(b"] ")?;
+    rest.cpu()?;
     let head = line[..at].strip_suffix(b" ")?;
     let (head, process) = process(trim_end(head))?;
-    let (before, thread) = thread(head)?;
+    let thread = thread(head)?;
 
     rest.spaces();
     flags(&mut rest)?;
     let time_ns = rest.time()?;
     rest.literal(b":")?;
     let (name, payload) = named(rest);
-    Some(Found { event: Event { time_ns, thread, process, name, payload }, before })
+    Some(Event { time_ns, thread, process, name, payload })
 }
 
 /// The process in parentheses, of which dashes say that it is not known; and what is before it.
+#[inline]
 fn process(head: &[u8]) -> Option<(&[u8], u32)> {
     /// A pid has ten digits at most.
     const MOST: usize = 12;
@@ -64,14 +60,16 @@ fn process(head: &[u8]) -> Option<(&[u8], u32)> {
     Some((trim_end(&head[..outside.len() + open]), tgid))
 }
 
-/// The thread, and what is before the dash.
-fn thread(head: &[u8]) -> Option<(&[u8], u32)> {
+/// The thread, behind the last dash.
+#[inline]
+fn thread(head: &[u8]) -> Option<u32> {
     let digits = head.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
-    let (before, tid) = head.split_at(head.len() - digits);
-    Some((before.strip_suffix(b"-")?, whole_decimal(tid)?))
+    let (before, thread) = head.split_at(head.len() - digits);
+    before.ends_with(b"-").then(|| whole_decimal(thread))?
 }
 
 /// Passes over the flags, four or more, if there are any: `d..1.`, or `-0x1` where they are raw.
+#[inline]
 fn flags(rest: &mut Cursor<'_>) -> Option<()> {
     if rest.0.first().is_some_and(u8::is_ascii_digit) {
         return Some(());
@@ -82,6 +80,7 @@ fn flags(rest: &mut Cursor<'_>) -> Option<()> {
 }
 
 /// The name of an event and what is told of it.
+#[inline]
 pub fn named(mut rest: Cursor<'_>) -> (&[u8], &[u8]) {
     rest.spaces();
     // With `--ts-diff`, the microseconds since the event before.
@@ -89,12 +88,12 @@ pub fn named(mut rest: Cursor<'_>) -> (&[u8], &[u8]) {
         rest.word();
         rest.spaces();
     }
-    let Some(colon) = memchr::memchr(b':', rest.0) else { return (b"", b"") };
-    let name = &rest.0[..colon];
-    if name.contains(&b' ') {
-        return (b"", b"");
-    }
-    let mut payload = Cursor(&rest.0[colon + 1..]);
+    let name = match memchr::memchr2(b':', b' ', rest.0) {
+        Some(colon) if rest.0[colon] == b':' => colon,
+        _ => return (b"", b""),
+    };
+    let (name, payload) = rest.0.split_at(name);
+    let mut payload = Cursor(&payload[1..]);
     payload.spaces();
     (name, payload.0)
 }
@@ -103,7 +102,7 @@ pub fn named(mut rest: Cursor<'_>) -> (&[u8], &[u8]) {
 pub fn without_brackets<'a>(
     line: &'a [u8],
     time: impl Fn(&mut Cursor<'a>) -> Option<u64>,
-) -> Option<Found<'a>> {
+) -> Option<Event<'a>> {
     memchr_iter(b'-', line).find_map(|at| {
         let mut rest = Cursor(&line[at + 1..]);
         let thread = u32::try_from(rest.decimal()?).ok()?;
@@ -114,8 +113,7 @@ pub fn without_brackets<'a>(
         let time_ns = time(&mut rest)?;
         rest.literal(b":")?;
         let (name, payload) = named(rest);
-        let event = Event { time_ns, thread, process: 0, name, payload };
-        Some(Found { event, before: &line[..at] })
+        Some(Event { time_ns, thread, process: 0, name, payload })
     })
 }
 
@@ -135,11 +133,4 @@ pub fn loss(line: &[u8]) -> Option<Line<'static>> {
         }
     };
     Some(Line::Lost { events, time_ns: None })
-}
-
-/// A line of a stack that was taken at the event before.
-pub fn is_stack(line: &[u8]) -> bool {
-    let mut rest = Cursor(line);
-    rest.spaces();
-    rest.0.starts_with(b"=> ")
 }

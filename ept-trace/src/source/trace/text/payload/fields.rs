@@ -14,9 +14,9 @@
 //!   hexadecimal with 0x. The format of `kvm_mmu_get_page` and `kvm_mmu_prepare_zap_page` is never
 //!   parsed, for it is a statement of C; `[FAILED TO PARSE]` says it of any event.
 //! - With one, a field is printed as the format prints it: `%llx` gives hexadecimal without 0x. But
-//!   older versions, of trace-cmd 2, print all fields in the way before. Which version made a log
-//!   is found out from it ([`Bare::of`]). Where it cannot be, a number that would be another is not
-//!   read.
+//!   older versions of the library print every field in the way before. Which version made a log is
+//!   found out from its first lines ([`Bare::of`]). Where it cannot be, a number is read only if it
+//!   is the same in both.
 
 use super::super::cursor::{Cursor, whole_decimal, whole_hex};
 use super::super::line::{Event, Line};

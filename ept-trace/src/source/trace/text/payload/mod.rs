@@ -61,6 +61,11 @@ pub fn decode(name: &[u8], payload: &[u8], bare: Bare) -> Result<Option<Tracepoi
     })
 }
 
+/// Whether an event is one of those that matter.
+pub fn is_known(name: &[u8], payload: &[u8]) -> bool {
+    !matches!(decode(name, payload, Bare::Unknown), Ok(None))
+}
+
 /// A field that must be there, in its type.
 fn must<T: TryFrom<u64>>(value: Option<u64>) -> Result<T, Flaw> {
     value.and_then(|value| T::try_from(value).ok()).ok_or(Flaw::Malformed)

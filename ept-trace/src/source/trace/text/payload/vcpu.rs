@@ -21,8 +21,13 @@ pub fn entry(payload: &[u8], bare: Bare) -> Result<Tracepoint, Flaw> {
 /// `vcpu 0 reason npf rip 0x1000 ...`; before 5.4, and from the plugin of trace-cmd, without the vCPU.
 pub fn exit(payload: &[u8], bare: Bare) -> Result<Tracepoint, Flaw> {
     let mut text = Cursor(payload);
-    let vcpu = vcpu(&mut text);
-    text.spaces();
+    let vcpu = if payload.starts_with(b"vcpu ") {
+        let vcpu = vcpu(&mut text).ok_or(Malformed)?;
+        text.spaces();
+        Some(vcpu)
+    } else {
+        None
+    };
     if text.literal(b"reason ").is_some() {
         return Ok(Tracepoint::Exit { vcpu, isa: isa(text.word()) });
     }
@@ -65,12 +70,15 @@ pub fn page_fault(payload: &[u8], bare: Bare) -> Result<Tracepoint, Flaw> {
 
 fn page_fault_text(payload: &[u8]) -> Option<Tracepoint> {
     let mut text = Cursor(payload);
-    let vcpu = vcpu(&mut text);
-    if vcpu.is_some() {
+    let vcpu = if payload.starts_with(b"vcpu ") {
+        let vcpu = vcpu(&mut text)?;
         text.literal(b" rip ")?;
         text.hex_word()?;
         text.literal(b" ")?;
-    }
+        Some(vcpu)
+    } else {
+        None
+    };
     text.literal(b"address ")?;
     let gpa = text.hex_word()?;
     text.literal(b" error_code ")?;

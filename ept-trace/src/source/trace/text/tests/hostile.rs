@@ -28,7 +28,7 @@ const LINES: [&str; 14] = [
     "              kt-106     [000] ...1.    11.794021: kvm_tdp_mmu_spte_changed: as id 0 gfn 0 level 5 old_spte 0 new_spte 3fd45827",
     "              kt-106     [000] ...1.    11.794066: kvm_mmu_set_spte: gfn 1 spte 2985e67 (rwxu) level 1 at 3fb0f008",
     "      kt-106       0d..1. 11793833us!: kvm_nested_vmenter: rip: 0x1 vmcs: 0x2 nested_ept=y nested_eptp: 0x10605e",
-    "              kt     106   0 1 00000001 0000000c [00b3f5e9] 11793.833ms (+0.003ms): kvm_cpuid: func 80000008 idx 0 rax 303030 rbx 0",
+    "              kt     106   0 1 00000001 0000000c [00b3f5a9] 11793.833ms (+0.003ms): kvm_cpuid: func 80000008 idx 0 rax 303030 rbx 0",
     "              kt-106     [000] ...1.    11.7: kvm_mmu_get_page: mmu_valid_gen=(0) gfn=0x40000 (262144) role=0x1782 (6018) created=(1)",
     "instance one:               kt-95    [000]    11.793833: (+5) kvm_tdp_mmu_spte_changed:  gfn=0 old_spte=0 new_spte=3febd827 level=5 as_id=0",
     "              kt   103/103   [000]     6.756778:            kvmmmu:kvm_mmu_get_page: [FAILED TO PARSE] mmu_valid_gen=0 gfn=0 role=14213 created=1",

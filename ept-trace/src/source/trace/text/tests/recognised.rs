@@ -11,11 +11,12 @@ fn each_format_is_told_by_its_first_lines() {
     let ftrace = [
         "# tracer: nop\n#\n# entries-in-buffer/entries-written: 0/0   #P:2\n",
         "# tracer: nop\n#\n kt-9 [000] d..1.    11.793833: kvm_tdp_mmu_spte_changed: as id 0 gfn 0\n",
+        "# tracer: nop\n#\nCPU:0 [LOST 12 EVENTS]\n##### CPU 0 buffer started ####\n",
         // trace_pipe
         "              kt-106     [000] d..1.    11.793833: kvm_entry: vcpu 0, rip 0x1000\n",
         "CPU:0 [LOST 12 EVENTS]\n           kt-106     [000]    11.793833: kvm_entry: vcpu 0, rip 0x1000\n",
         "      kt-106       0d..1. 11793833us : kvm_entry: vcpu 0, rip 0x1000\n",
-        "              kt     106   0 1 00000001 0000000c [00b3f5e9] 11793.833ms (+0.003ms): kvm_fpu: load\n",
+        "              kt     106   0 1 00000001 0000000c [00b3f5a9] 11793.833ms (+0.003ms): kvm_fpu: load\n",
     ];
     for head in ftrace {
         assert_eq!(kind(head), Some(Ok(Kind::Ftrace)), "{head}");
@@ -55,6 +56,8 @@ fn other_texts_are_none_of_these() {
         "KVM internal error. Suberror: 1\n",
         "<6>[   33.899] kvm: SMP vm created\n",
         "Apr 24 14:07:29 host qemu-kvm[1234]: 12.5: error\n",
+        "kvm_intel: EPT pointer = 0x1c4f5101e\nkvm_amd: TSC scaling supported\n",
+        "kvm: vmwrite failed: field=6820 val=1 err=12\n",
         "{\"type\": \"printf\", \"data\": \"1545795732411 21707 kt get_page gfn=0x0\\n\"}\n",
     ];
     for head in heads {
@@ -70,7 +73,7 @@ fn texts_that_tell_too_little_are_refused_by_name() {
         ("# tracer: nop\n#\n00004751 00000001 0000013b1f7a91c2 type: 372\n", "`hex`"),
         ("# tracer: nop\n#\nQG\0\0\u{1}\0\0\0type: 372\n", "`bin`"),
         ("# tracer: nop\n#\nkvm_fpu: load\n", "`context-info`"),
-        ("kvm_fpu: load\n", "`context-info`"),
+        ("kvm_entry: vcpu 0\n", "`context-info`"),
         ("     0.000 kt/21653 kvmmmu:kvm_mmu_get_page(role: 6018, created: 1)\n", "`perf trace`"),
         ("     0.000 ( 0.012 ms): CPU 0/KVM/21653 kvm:kvm_entry(rip: 4096)\n", "`perf trace`"),
         ("     0.000 kvm:kvm_entry(rip: 4096)\n", "`perf trace`"),

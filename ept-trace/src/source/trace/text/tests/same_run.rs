@@ -1,28 +1,29 @@
 //! One run in all the ways that it can be printed.
 
 use super::*;
+use crate::model::ToldRole;
 use crate::source::trace::PageRole;
 
 macro_rules! sample {
     ($name:literal) => {
-        include_str!(concat!("../../../../../../tests/corpus/text/6.1-svm/", $name))
+        include_str!(concat!("../../../../../../tests/corpus/text/", $name))
     };
 }
 
-pub const REPORT_R: &str = sample!("report-R.txt");
-pub const REPORT_N: &str = sample!("report-N.txt");
+pub const REPORT_R: &str = sample!("6.1-svm/report-R.txt");
+pub const REPORT_N: &str = sample!("6.1-svm/report-N.txt");
 const REPORTS: [(&str, &str); 7] = [
-    ("default", sample!("report.txt")),
+    ("default", sample!("6.1-svm/report.txt")),
     ("-R", REPORT_R),
     ("-N", REPORT_N),
-    ("-l", sample!("report-l.txt")),
-    ("-t", sample!("report-t.txt")),
-    ("-R -l", sample!("report-R-l.txt")),
-    ("--ts-diff", sample!("report-ts-diff.txt")),
+    ("-l", sample!("6.1-svm/report-l.txt")),
+    ("-t", sample!("6.1-svm/report-t.txt")),
+    ("-R -l", sample!("6.1-svm/report-R-l.txt")),
+    ("--ts-diff", sample!("6.1-svm/report-ts-diff.txt")),
 ];
-pub const PERF: &str = sample!("perf-script.txt");
-const PERF_PID_NS: &str = sample!("perf-script-pid-ns.txt");
-pub const TRACE: &str = sample!("trace.txt");
+pub const PERF: &str = sample!("6.1-svm/perf-script.txt");
+const PERF_PID_NS: &str = sample!("6.1-svm/perf-script-pid-ns.txt");
+pub const TRACE: &str = sample!("6.1-svm/trace.txt");
 
 /// Without what not all texts tell, and to the microsecond, as `-t` alone is not.
 fn common(record: Record) -> Record {
@@ -130,4 +131,61 @@ fn three_tools_tell_the_same() {
     let report = shape(Kind::TraceCmd, REPORT_N);
     assert_eq!(shape(Kind::PerfScript, PERF), report);
     assert_eq!(shape(Kind::Ftrace, TRACE), report);
+}
+
+/// One buffer of ftrace, as each of its options shows it.
+#[test]
+fn options_of_ftrace_agree() {
+    const PLAIN: &str = sample!("6.12-vmx/trace.txt");
+    const OPTIONS: [(&str, &str); 6] = [
+        ("fields", sample!("6.12-vmx/trace.fields.txt")),
+        ("latency-format", sample!("6.12-vmx/trace.latency.txt")),
+        ("verbose", sample!("6.12-vmx/trace.verbose.txt")),
+        ("record-tgid", sample!("6.12-vmx/trace.tgid.txt")),
+        ("noirq-info", sample!("6.12-vmx/trace.no-irq.txt")),
+        ("clock x86-tsc", sample!("6.12-vmx/trace.tsc.txt")),
+    ];
+    let told = |role: PageRole| match role {
+        PageRole::Word(word) => {
+            PageRole::Told(ToldRole { level: (word & 0xf) as u8, direct: word >> 7 & 1 == 1 })
+        }
+        told @ PageRole::Told(_) => told,
+    };
+    // What the text does not tell.
+    let event = |record: &Record| match record.event {
+        Tracepoint::GetPage { gfn, role, created } => {
+            Tracepoint::GetPage { gfn, role: told(role), created }
+        }
+        Tracepoint::PrepareZap { gfn, role } => Tracepoint::PrepareZap { gfn, role: told(role) },
+        Tracepoint::MarkMmio { gfn, .. } => Tracepoint::MarkMmio { gfn, place: 0 },
+        other => other,
+    };
+    let plain = records(Kind::Ftrace, PLAIN);
+    assert_eq!(plain.len(), 40);
+    for (option, log) in OPTIONS {
+        assert_eq!(recognise(log.as_bytes()), Some(Ok(Kind::Ftrace)), "{option}");
+        let others = records(Kind::Ftrace, log);
+        assert!(others.iter().map(event).eq(plain.iter().map(event)), "{option}");
+        assert!(others.iter().map(|record| record.tid).eq(plain.iter().map(|record| record.tid)));
+        // Two VMs, of which one is process 181 with its vCPUs in threads 182 and 183.
+        let process = |tid| match (option, tid) {
+            ("record-tgid", 181..=183) => 181,
+            ("record-tgid", _) => 180,
+            _ => 0,
+        };
+        assert!(others.iter().all(|record| record.tgid == process(record.tid)), "{option}");
+        // The latency format counts from the begin of the buffer, and the TSC in cycles.
+        let begin = match option {
+            "latency-format" => plain[0].time_ns - others[0].time_ns,
+            "clock x86-tsc" => {
+                assert!(others.is_sorted_by_key(|record| record.time_ns));
+                continue;
+            }
+            _ => 0,
+        };
+        for (other, plain) in others.iter().zip(&plain) {
+            let time_ns = other.time_ns + begin;
+            assert!(time_ns.abs_diff(plain.time_ns) <= 1000, "{option}: {other:?} {plain:?}");
+        }
+    }
 }
