@@ -26,6 +26,7 @@ const AD_DISABLED: u32 = 1 << 16;
 const MMU_PRESENT: u64 = 1 << 11;
 
 /// The threads of a log.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 #[derive(Debug, Default)]
 pub(super) struct Threads {
     all: Vec<Thread>,
@@ -48,6 +49,8 @@ pub(super) struct Threads {
     torn_is_told: bool,
     /// There are changes of entries in the log.
     tells_changes: bool,
+    /// The log tells what tables below a root are made for, so that they are no roots.
+    tells_links: bool,
     /// Of the roots that were taken.
     root_level: Level,
     /// Of the last `kvm_exit`.
@@ -78,6 +81,8 @@ struct Thread {
     in_notifier: bool,
     /// The guest is L1, and L2 runs.
     in_l2: bool,
+    /// Something is to be mapped, since it last entered the guest.
+    is_mapping: bool,
     /// Taken since it last entered the guest.
     roots: Vec<(u64, u64, PageRole)>,
     /// Roots of a guest that was not told its MAXPHYADDR yet.
@@ -142,6 +147,7 @@ impl Threads {
         match event {
             Tracepoint::Entry { vcpu } => {
                 thread.in_notifier = false;
+                thread.is_mapping = false;
                 self.runs(at, vcpu);
                 self.tell_roots(at, events);
                 let walk = self.resolved(at);
@@ -159,7 +165,11 @@ impl Threads {
                 thread.fault = (!thread.in_l2).then_some(fault);
                 self.runs(at, vcpu);
             }
-            Tracepoint::SpteRequested { gfn, pfn, level } => self.requested(at, gfn, pfn, level),
+            Tracepoint::SpteRequested { gfn, pfn, level } => {
+                self.tells_links = true;
+                thread.is_mapping = true;
+                self.requested(at, gfn, pfn, level);
+            }
             Tracepoint::GetPage { gfn, role, .. } => thread.page(time_ns, gfn, role),
             Tracepoint::SpteChanged { as_id, gfn, level, old, new } => {
                 self.changed(at, time_ns, (as_id, gfn, level), (old, new), events);
@@ -180,7 +190,7 @@ impl Threads {
             Tracepoint::UnmapHva => thread.in_notifier = true,
             Tracepoint::Cpuid { function: 0x80000008, eax } if !thread.in_l2 => {
                 thread.told = Some((eax & 0xff) as u8);
-                thread.tell_untold(None, events);
+                thread.tell_untold(None, self.tells_links, events);
             }
             Tracepoint::WriteTscOffset { vcpu, previous: 0 } if self.made.len() < MOST => {
                 // Of one vCPU it may be told twice; and it is another than one before it.
@@ -205,7 +215,17 @@ impl Threads {
     pub(super) fn finish(&mut self, events: &mut Vec<Event>) {
         for at in 0..self.all.len() {
             self.tell_roots(at, events);
-            self.all[at].tell_untold(self.given.as_ref(), events);
+            let thread = &mut self.all[at];
+            thread.tell_untold(self.given.as_ref(), self.tells_links, events);
+        }
+        let untold: usize = self.all.iter().map(|thread| thread.untold.len()).sum();
+        if untold > 0 {
+            let not_seen = vec![format!(
+                "what {untold} pages of level 4 are: roots, or tables below one (the log has neither \
+                 kvm_mmu_spte_requested nor kvm_tdp_mmu_spte_changed)"
+            )];
+            let kind = EventKind::Hooks { hooks: Vec::new(), not_seen };
+            events.push(Event { time_ns: self.now, kind });
         }
     }
 
@@ -299,8 +319,11 @@ impl Threads {
             self.all[at].untold.push((time_ns, root));
         }
         let thread = &mut self.all[at];
-        if thread.told.is_some() || thread.untold.len() > MOST_OF_A_THREAD {
-            thread.tell_untold(self.given.as_ref(), events);
+        if thread.untold.len() > MOST_OF_A_THREAD {
+            thread.untold.clear();
+        }
+        if thread.told.is_some() {
+            thread.tell_untold(self.given.as_ref(), self.tells_links, events);
         }
     }
 
@@ -334,6 +357,11 @@ impl Threads {
             self.tear(|| "the entries are of a kernel before 5.13".to_owned());
         }
         self.tells_changes = true;
+        self.tells_links = true;
+        // A table of 4 levels that is linked is no root.
+        if level == 5 {
+            self.all[at].roots.retain(|(_, _, role)| role.level() != 4);
+        }
         if let Some(why) = self.torn.as_ref().filter(|_| !self.torn_is_told) {
             let not_seen = vec![format!("the history of entries: {why}")];
             events.push(Event { time_ns, kind: EventKind::Hooks { hooks: Vec::new(), not_seen } });
@@ -418,7 +446,7 @@ impl Thread {
     fn page(&mut self, time_ns: u64, gfn: u64, role: PageRole) {
         let is_root = match role.level() {
             5 => true,
-            4 => self.fault.is_none(),
+            4 => self.fault.is_none() && !self.is_mapping,
             _ => false,
         };
         // A thread that takes roots without end never enters a guest.
@@ -427,11 +455,18 @@ impl Thread {
         }
     }
 
-    /// Tells its roots, with MAXPHYADDR as the guest was told it, else as the user says.
-    fn tell_untold(&mut self, given: Option<&Fact<u8>>, events: &mut Vec<Event>) {
+    /// Tells its roots, with MAXPHYADDR as the guest was told it, else as the user says. Pages of 4
+    /// levels wait until the log is known to tell links: else they may be tables below a root of 5.
+    fn tell_untold(
+        &mut self,
+        given: Option<&Fact<u8>>,
+        tells_links: bool,
+        events: &mut Vec<Event>,
+    ) {
         let told = self.told.map(|bits| Fact::known(bits, "kvm_cpuid, leaf 0x80000008"));
         let maxphyaddr = told.or_else(|| given.cloned());
-        for (time_ns, root) in self.untold.drain(..) {
+        let is_sure = |root: &Root| root.level() == 5 || tells_links;
+        for (time_ns, root) in self.untold.extract_if(.., |(_, root)| is_sure(root)) {
             let root = Root { maxphyaddr: maxphyaddr.clone(), ..root };
             events.push(Event { time_ns, kind: EventKind::Root(root) });
         }

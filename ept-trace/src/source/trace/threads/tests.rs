@@ -111,6 +111,26 @@ fn tables_below_a_root_of_5_levels_are_no_roots() {
 }
 
 #[test]
+fn a_table_of_4_levels_is_a_root_only_if_it_can_be_nothing_else() {
+    let requested = Tracepoint::SpteRequested { gfn: 0, pfn: 1, level: 1 };
+    let link = changed(5, 0, EMPTY, 0x1000 | TABLE);
+    let linked = changed(4, 0, EMPTY, 0x2000 | TABLE);
+    for (events, expected) in [
+        // Nobody tells what it was made for.
+        (&[get_page(4), ENTRY][..], 0),
+        (&[get_page(4), ENTRY, linked], 1),
+        // No kvm_page_fault is told, but what it is made for is.
+        (&[ENTRY, requested, get_page(4), ENTRY], 0),
+        (&[ENTRY, get_page(4), link, linked, ENTRY], 0),
+    ] {
+        let mut threads = threads();
+        let mut kinds = told(&mut threads, 7, events);
+        kinds.extend(rest(&mut threads));
+        assert_eq!(roots(&kinds).len(), expected, "{events:?}");
+    }
+}
+
+#[test]
 fn a_vm_that_was_there_before_ends_the_history() {
     let without: Vec<_> = life().into_iter().filter(|event| *event != MADE).collect();
     let kinds = told(&mut threads(), 7, &without);
@@ -192,7 +212,7 @@ fn maxphyaddr_is_what_the_guest_is_told_if_ever_else_the_users() {
         });
         root.unwrap().and_then(|fact| fact.value())
     };
-    let root = [MADE, get_page(4), ENTRY];
+    let root = [MADE, get_page(4), ENTRY, changed(3, 0, EMPTY, EMPTY)];
     assert_eq!(maxphyaddr(None, &root), None);
     assert_eq!(maxphyaddr(Some(48), &root), Some(48));
     assert_eq!(maxphyaddr(Some(48), &[&root[..], &[other]].concat()), Some(48));
