@@ -2,12 +2,16 @@
 
 use std::io::{self, Write};
 #[cfg(feature = "live")]
-use std::io::{BufWriter, IsTerminal as _};
+use std::io::{IsTerminal as _, LineWriter};
 
 use clap::ValueEnum;
 
 #[cfg(feature = "live")]
 use crate::sink::{Json, Sink, Text};
+
+/// Longer lines are written in pieces, in bytes; none is.
+#[cfg(feature = "live")]
+const LONGEST_LINE: usize = 1 << 16;
 
 /// A format of the standard output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -60,7 +64,8 @@ impl OutputArgs {
     /// The sink on the standard output.
     #[cfg(feature = "live")]
     pub(super) fn sink(&self) -> Box<dyn Sink> {
-        let out = BufWriter::new(io::stdout());
+        // Whole lines, for others may write to the same place.
+        let out = LineWriter::with_capacity(LONGEST_LINE, io::stdout());
         if self.json || self.format == Format::Json {
             return Box::new(Json::new(out, self.quiet));
         }
