@@ -53,7 +53,7 @@ enum Verb {
     /// Record guests in the lab with the tools that people have, and renew tests/corpus/logs
     Logs(logs::Args),
     /// Measure how long it takes to attach, and what the verifier makes of the programs
-    Bench,
+    Bench(bench::Args),
 }
 
 fn main() -> ExitCode {
@@ -66,7 +66,7 @@ fn main() -> ExitCode {
         Verb::Kernels(args) => kernels::main(&args),
         Verb::Fuzz(args) => fuzz::main(&args),
         Verb::Logs(args) => logs::main(&args),
-        Verb::Bench => bench::main(),
+        Verb::Bench(args) => bench::main(&args),
     };
     result.unwrap_or_else(|error| {
         eprintln!("xtask: {error:#}");

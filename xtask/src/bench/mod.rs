@@ -36,10 +36,22 @@ for run in 1 2 3 4 5; do
 done
 "#;
 
+/// `cargo xtask bench`
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Only how fast logs are judged
+    #[arg(long)]
+    logs: bool,
+}
+
 /// Measures, and prints as it goes.
-pub fn main() -> Result<ExitCode> {
+pub fn main(args: &Args) -> Result<ExitCode> {
     let setup = Setup::within_another_verb()?;
     let product = lab::prepare(&setup)?;
+    if args.logs {
+        print!("{}", log_speed::measure(&product, &logs::large(&setup)?)?);
+        return Ok(ExitCode::SUCCESS);
+    }
 
     println!("start to attached, median of {RUNS}");
     println!("{:<14}{:>10}{:>22}", "", "seconds", "times `--version`");
