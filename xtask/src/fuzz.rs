@@ -83,9 +83,12 @@ fn run_those(is_asked: impl Fn(&str) -> bool, seconds: u32) -> Result<i32> {
 /// flags.
 fn build() -> Result<PathBuf> {
     let target = command::repository().join("target/fuzz");
+    let fuzz = command::repository().join("fuzz");
+    // The versions are those of the workspace; cargo adds what the targets alone need.
+    fs::copy(command::repository().join("Cargo.lock"), fuzz.join("Cargo.lock"))?;
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args(["build", "--release", "--locked", "--target", TRIPLE, "--target-dir"]).arg(&target);
-    cargo.current_dir(command::repository().join("fuzz")).env("RUSTFLAGS", FLAGS);
+    cargo.args(["build", "--release", "--target", TRIPLE, "--target-dir"]).arg(&target);
+    cargo.current_dir(fuzz).env("RUSTFLAGS", FLAGS);
     let status = cargo.stdin(Stdio::null()).status().context("cannot start cargo")?;
     if !status.success() {
         bail!("the fuzz targets do not build");
