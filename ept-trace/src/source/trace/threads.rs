@@ -56,6 +56,8 @@ pub(super) struct Threads {
     /// Of the last `kvm_exit`.
     isa: Option<u8>,
     losses: u64,
+    /// How many vCPUs were made.
+    creations: u64,
     now: u64,
 }
 
@@ -86,12 +88,24 @@ struct Thread {
     /// Taken since it last entered the guest.
     roots: Vec<(u64, u64, PageRole)>,
     /// Roots of a guest that was not told its MAXPHYADDR yet.
-    untold: Vec<(u64, Root)>,
-    /// MAXPHYADDR, as the guest was told it.
-    told: Option<u8>,
+    untold: Vec<Untold>,
+    /// MAXPHYADDR, as the guest was told it, and which guest that was.
+    told: Option<(Guest, u8)>,
     root_level: Option<u8>,
     ad_disabled: Option<bool>,
     fault: Option<FaultTold>,
+}
+
+/// A guest as far as a thread knows: its vCPU, and how many vCPUs had been made by then. A thread may
+/// run one VM after another, and what one guest was told is nothing to the next.
+type Guest = (u32, u64);
+
+/// A root that waits for what its guest is told.
+#[derive(Debug)]
+struct Untold {
+    time_ns: u64,
+    guest: Guest,
+    root: Root,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -189,11 +203,13 @@ impl Threads {
             }
             Tracepoint::UnmapHva => thread.in_notifier = true,
             Tracepoint::Cpuid { function: 0x80000008, eax } if !thread.in_l2 => {
-                thread.told = Some((eax & 0xff) as u8);
-                thread.tell_untold(None, self.tells_links, events);
+                let guest = (thread.vcpu.unwrap_or_default(), self.creations);
+                thread.told = Some((guest, (eax & 0xff) as u8));
+                thread.tell_told(self.tells_links, events);
             }
             Tracepoint::WriteTscOffset { vcpu, previous: 0 } if self.made.len() < MOST => {
                 // Of one vCPU it may be told twice; and it is another than one before it.
+                self.creations += 1;
                 thread.has_run.retain(|run| *run != vcpu);
                 let makers = self.made.entry((tgid, vcpu)).or_default();
                 if !makers.contains(&tid) && makers.len() < MOST_OF_A_THREAD {
@@ -216,7 +232,8 @@ impl Threads {
         for at in 0..self.all.len() {
             self.tell_roots(at, events);
             let thread = &mut self.all[at];
-            thread.tell_untold(self.given.as_ref(), self.tells_links, events);
+            thread.tell_told(self.tells_links, events);
+            thread.tell_all(self.given.as_ref(), self.tells_links, events);
         }
         let untold: usize = self.all.iter().map(|thread| thread.untold.len()).sum();
         if untold > 0 {
@@ -316,14 +333,15 @@ impl Threads {
             };
             self.note_root(at, role);
             let root = Root { vm, pid, vcpu, gfn, role: word, told: text, ..Root::default() };
-            self.all[at].untold.push((time_ns, root));
+            let guest = (vcpu, self.creations);
+            self.all[at].untold.push(Untold { time_ns, guest, root });
         }
         let thread = &mut self.all[at];
+        thread.tell_told(self.tells_links, events);
         if thread.untold.len() > MOST_OF_A_THREAD {
-            thread.untold.clear();
-        }
-        if thread.told.is_some() {
-            thread.tell_untold(self.given.as_ref(), self.tells_links, events);
+            // It waits in vain.
+            thread.tell_all(self.given.as_ref(), self.tells_links, events);
+            thread.untold.truncate(MOST_OF_A_THREAD);
         }
     }
 
@@ -455,21 +473,31 @@ impl Thread {
         }
     }
 
-    /// Tells its roots, with MAXPHYADDR as the guest was told it, else as the user says. Pages of 4
-    /// levels wait until the log is known to tell links: else they may be tables below a root of 5.
-    fn tell_untold(
-        &mut self,
-        given: Option<&Fact<u8>>,
-        tells_links: bool,
-        events: &mut Vec<Event>,
-    ) {
-        let told = self.told.map(|bits| Fact::known(bits, "kvm_cpuid, leaf 0x80000008"));
-        let maxphyaddr = told.or_else(|| given.cloned());
-        let is_sure = |root: &Root| root.level() == 5 || tells_links;
-        for (time_ns, root) in self.untold.extract_if(.., |(_, root)| is_sure(root)) {
-            let root = Root { maxphyaddr: maxphyaddr.clone(), ..root };
-            events.push(Event { time_ns, kind: EventKind::Root(root) });
-        }
+    /// Tells the roots of the guest that was told its MAXPHYADDR. Pages of 4 levels wait until the log
+    /// is known to tell links: else they may be tables below a root of 5.
+    fn tell_told(&mut self, tells_links: bool, events: &mut Vec<Event>) {
+        let Some((guest, bits)) = self.told else { return };
+        let maxphyaddr = Some(Fact::known(bits, "kvm_cpuid, leaf 0x80000008"));
+        let is_told = |of: &mut Untold| of.is_sure(tells_links) && of.guest == guest;
+        let told = self.untold.extract_if(.., is_told);
+        events.extend(told.map(|untold| untold.tell(maxphyaddr.clone())));
+    }
+
+    /// Tells all roots, with what the user says of MAXPHYADDR.
+    fn tell_all(&mut self, given: Option<&Fact<u8>>, tells_links: bool, events: &mut Vec<Event>) {
+        let sure = self.untold.extract_if(.., |of| of.is_sure(tells_links));
+        events.extend(sure.map(|untold| untold.tell(given.cloned())));
+    }
+}
+
+impl Untold {
+    fn is_sure(&self, tells_links: bool) -> bool {
+        self.root.level() == 5 || tells_links
+    }
+
+    fn tell(self, maxphyaddr: Option<Fact<u8>>) -> Event {
+        let kind = EventKind::Root(Root { maxphyaddr, ..self.root });
+        Event { time_ns: self.time_ns, kind }
     }
 }
 

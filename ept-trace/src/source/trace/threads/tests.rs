@@ -216,7 +216,12 @@ fn maxphyaddr_is_what_the_guest_is_told_if_ever_else_the_users() {
     assert_eq!(maxphyaddr(None, &root), None);
     assert_eq!(maxphyaddr(Some(48), &root), Some(48));
     assert_eq!(maxphyaddr(Some(48), &[&root[..], &[other]].concat()), Some(48));
-    assert_eq!(maxphyaddr(Some(48), &[&[cpuid], &root[..]].concat()), Some(52));
+    let of_another = [&[cpuid], &root[..]].concat();
+    assert_eq!(maxphyaddr(Some(48), &of_another), Some(48), "the guest before on this thread");
+    let again = [MADE, cpuid, get_page(4), ENTRY, changed(3, 0, EMPTY, EMPTY), ENTRY];
+    assert_eq!(maxphyaddr(Some(48), &again), Some(52));
+    let next_guest = [&root[..], &[MADE, ENTRY, cpuid]].concat();
+    assert_eq!(maxphyaddr(Some(48), &next_guest), Some(48), "the guest after on this thread");
     assert_eq!(maxphyaddr(Some(48), &[&root[..], &[cpuid]].concat()), Some(52), "it comes later");
     let of_l2 = [Tracepoint::NestedEnter { pgd: None, is_ept: None }, cpuid];
     assert_eq!(maxphyaddr(Some(48), &[&root[..], &of_l2].concat()), Some(48));
