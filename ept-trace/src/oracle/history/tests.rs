@@ -129,23 +129,28 @@ fn a_vm_with_more_than_can_be_kept_is_not_judged() {
     assert!(history.vms[&1].places.is_empty());
 }
 
+/// A change that a log tells.
+fn in_log(in_log: InLog, level: u8, gfn: u64, old: u64, new: u64) -> SpteChange {
+    SpteChange {
+        from_start: true,
+        in_log: Some(in_log),
+        as_id: Some(0),
+        gfn,
+        level,
+        old: Some(old),
+        new,
+        ..SpteChange::default()
+    }
+}
+
 /// What is found of the last of these changes of a log, each `(as, level, gfn, old, new)`; and whether
 /// history goes on after it.
 fn found_in_log(changes: &[(InLog, u8, u64, u64, u64)]) -> (Vec<Fault>, bool) {
     let mut history = History::default();
     let mut faults = Vec::new();
     let later = [(InLog::Judged, 4, 1 << 27, EMPTY, 0)];
-    for (number, (in_log, level, gfn, old, new)) in changes.iter().chain(&later).enumerate() {
-        let change = SpteChange {
-            from_start: true,
-            in_log: Some(*in_log),
-            as_id: Some(0),
-            gfn: *gfn,
-            level: *level,
-            old: Some(*old),
-            new: *new,
-            ..SpteChange::default()
-        };
+    for (number, (of, level, gfn, old, new)) in changes.iter().chain(&later).enumerate() {
+        let change = in_log(*of, *level, *gfn, *old, *new);
         let time_ns = if number == changes.len() { 5 * GRACE_NS } else { 0 };
         history.follow(&Event { time_ns, kind: EventKind::SpteChange(change) }, true);
         faults.extend(history.findings().iter().map(|found| found.fault));
@@ -176,16 +181,7 @@ fn at_the_end_of_a_log_what_was_in_a_table_that_is_gone_is_certain() {
             changes.push((0, 2, 0, 0x2000 | TABLE, EMPTY));
         }
         for (_, level, gfn, old, new) in changes {
-            let change = SpteChange {
-                from_start: true,
-                in_log: Some(InLog::Judged),
-                as_id: Some(0),
-                gfn,
-                level,
-                old: Some(old),
-                new,
-                ..SpteChange::default()
-            };
+            let change = in_log(InLog::Judged, level, gfn, old, new);
             history.follow(&Event { time_ns: 0, kind: EventKind::SpteChange(change) }, true);
         }
         history.follow(&Event { time_ns: end_ns, kind: EventKind::End }, true);
@@ -206,16 +202,7 @@ fn what_may_not_have_been_recorded_is_no_fault_and_ends_the_history_of_a_log() {
     let changes =
         linked.into_iter().chain([set(0x9000), set(0xa000)]).chain([(4, 1 << 27, EMPTY, 0)]);
     for ((level, gfn, old, new), time_ns) in changes.zip([0, 0, 0, 0, 0, 2 * GRACE_NS]) {
-        let change = SpteChange {
-            from_start: true,
-            in_log: Some(InLog::Followed),
-            as_id: Some(0),
-            gfn,
-            level,
-            old: Some(old),
-            new,
-            ..SpteChange::default()
-        };
+        let change = in_log(InLog::Followed, level, gfn, old, new);
         history.follow(&Event { time_ns, kind: EventKind::SpteChange(change) }, true);
         assert_eq!(history.findings(), []);
         found = history.unexplained().map(|found| found.fault);
