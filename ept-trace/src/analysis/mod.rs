@@ -4,7 +4,7 @@ mod summary;
 
 use crate::model::{Event, EventKind, Evidence, Judgement, KernelFacts, Mode, Verdict};
 use crate::oracle::{End, IN_A_LOG, Known, replay};
-use crate::rules::{OF_CHANGES, RULES, Rule};
+use crate::rules::to_ask;
 
 pub use summary::{HookCounts, LevelShape, Summary};
 
@@ -88,9 +88,10 @@ impl Analysis {
     }
 
     fn ask_rules(&self, event: &Event) -> Vec<Judgement> {
-        let rules = if let EventKind::SpteChange(_) = event.kind { &OF_CHANGES[..] } else { RULES };
-        let judge = |rule: &Rule| (rule.judge)(event, &self.known);
-        let mut judgements: Vec<_> = rules.iter().filter_map(judge).collect();
+        let rules = to_ask(&event.kind);
+        // Most have something to say: so there is one allocation.
+        let mut judgements = Vec::with_capacity(rules.len().min(8));
+        judgements.extend(rules.iter().filter_map(|rule| (rule.judge)(event, &self.known)));
         if let Some(caveat) = &self.caveat {
             let wrong = judgements.iter_mut().filter(|found| found.verdict == Verdict::Mismatch);
             wrong.for_each(|found| found.evidence.push(caveat.clone()));

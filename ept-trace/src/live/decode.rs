@@ -226,7 +226,7 @@ impl Decoder {
             races.into_iter().filter(|(is, _)| *is).map(|(_, race)| race).collect()
         };
         Walk {
-            observed_by: hook_name(hook),
+            observed_by: hook_name(hook).into(),
             vm: self.number(record.of.vm),
             pid: record.of.creator,
             vcpu: record.of.vcpu_id,

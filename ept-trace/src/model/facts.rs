@@ -3,10 +3,11 @@
 //! anywhere.
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-/// A value with its origin, or why there is none.
+/// A value with its origin, or why there is none. It is asked for at every walk, and cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Fact<T> {
@@ -15,30 +16,30 @@ pub enum Fact<T> {
         /// The value.
         value: T,
         /// Where it came from.
-        origin: String,
+        origin: Arc<str>,
     },
     /// The value is not known.
     Unknown {
         /// Why, and what would make it known.
-        why: String,
+        why: Arc<str>,
     },
 }
 
 impl<T> Default for Fact<T> {
     /// For files that were written before there was such a fact.
     fn default() -> Self {
-        Self::Unknown { why: "not recorded".to_owned() }
+        Self::Unknown { why: "not recorded".into() }
     }
 }
 
 impl<T: Copy> Fact<T> {
     /// A known value.
-    pub fn known(value: T, origin: impl Into<String>) -> Self {
+    pub fn known(value: T, origin: impl Into<Arc<str>>) -> Self {
         Self::Known { value, origin: origin.into() }
     }
 
     /// An unknown one.
-    pub fn unknown(why: impl Into<String>) -> Self {
+    pub fn unknown(why: impl Into<Arc<str>>) -> Self {
         Self::Unknown { why: why.into() }
     }
 

@@ -1,5 +1,7 @@
 //! The entries that a fault's address is translated by, as they were read.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
 use super::Inputs;
@@ -10,7 +12,7 @@ use super::Inputs;
 #[serde(default)]
 pub struct Walk {
     /// The hook that captured it.
-    pub observed_by: String,
+    pub observed_by: Cow<'static, str>,
     /// Number of the VM.
     pub vm: u32,
     /// `kvm->userspace_pid`.

@@ -15,6 +15,8 @@ mod shape;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
+use foldhash::fast::RandomState;
+
 pub use self::image::{Image, ROOT};
 use self::place::{Key, Place};
 pub use self::shape::LevelShape;
@@ -64,7 +66,7 @@ pub struct History {
 struct Tables {
     /// Everything was seen; else nothing is kept.
     is_whole: bool,
-    places: HashMap<Key, Place>,
+    places: HashMap<Key, Place, RandomState>,
     shape: Shape,
 }
 
@@ -191,7 +193,7 @@ impl History {
             if !pay(&mut self.doubts, vm, key, new) {
                 tables.put(key, change.new, old);
             }
-            fault = fault.or_else(|| tables.fault_at(key));
+            fault = fault.or_else(|| tables.fault_in(key, above));
         }
         self.places = self.places + tables.places.len() - before;
         let is_too_large = tables.places.len() > MOST_PLACES;

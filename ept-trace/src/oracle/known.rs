@@ -157,7 +157,7 @@ impl Known {
 
     /// Bits of an address that encrypt and do not address: 0 where the kernel has no such mask.
     pub fn encryption_mask(&self) -> u64 {
-        self.fact(|facts| facts.kvm.encryption_mask.clone()).value().unwrap_or(0)
+        self.facts.as_ref().and_then(|facts| facts.kvm.encryption_mask.value()).unwrap_or(0)
     }
 
     /// What the hardware makes of the walk that is being judged.

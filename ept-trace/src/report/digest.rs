@@ -3,6 +3,7 @@
 mod complaints;
 mod findings;
 mod machine;
+mod tally;
 mod timeline;
 
 use std::collections::BTreeMap;
@@ -10,6 +11,7 @@ use std::collections::BTreeMap;
 pub(super) use self::complaints::Complaints;
 pub(super) use self::findings::{Example, Findings, Group, Piece};
 pub(super) use self::machine::{Hooks, Machine};
+use self::tally::Tally;
 pub(super) use self::timeline::{Change, Lane, Mark, Step, Timeline};
 
 use super::plain::Plain;
@@ -33,7 +35,7 @@ pub(super) struct Digest {
     /// Walks, by where they ended: a page of this level, or in words.
     pub walks: BTreeMap<Ended, u64>,
     /// Observations, by what they are.
-    pub events: BTreeMap<&'static str, u64>,
+    pub events: Tally<u64>,
 }
 
 /// Where a walk ended.
@@ -55,7 +57,7 @@ pub(super) struct Source {
     /// Time of the first and of the last, in nanoseconds.
     pub span: Option<(u64, u64)>,
     /// What each rule said.
-    pub rules: BTreeMap<&'static str, Counts>,
+    pub rules: Tally<Counts>,
     /// The machine, as it was known last.
     pub machine: Option<Machine>,
     /// The hooks, as they were set last.
@@ -198,12 +200,12 @@ impl Digest {
     /// Takes in an observation.
     pub(super) fn event(&mut self, judged: &Judged) {
         if let Some(kind) = kind(&judged.event.kind) {
-            *self.events.entry(kind).or_default() += 1;
+            *self.events.of(kind) += 1;
         }
         let (number, source) = self.current();
         source.event(&judged.event);
         for judgement in &judged.judgements {
-            source.rules.entry(judgement.rule).or_default().add(judgement.verdict);
+            source.rules.of(judgement.rule).add(judgement.verdict);
         }
         for judgement in &judged.judgements {
             if judgement.verdict != Verdict::Ok {
@@ -220,8 +222,8 @@ impl Digest {
     /// What each rule said, of all sources.
     pub(super) fn rules(&self) -> BTreeMap<&'static str, Counts> {
         let mut rules = BTreeMap::new();
-        for (rule, counts) in self.sources.iter().flat_map(|source| &source.rules) {
-            let sum: &mut Counts = rules.entry(*rule).or_default();
+        for (rule, counts) in self.sources.iter().flat_map(|source| source.rules.iter()) {
+            let sum: &mut Counts = rules.entry(rule).or_default();
             *sum = sum.sum(*counts);
         }
         rules
@@ -229,8 +231,8 @@ impl Digest {
 
     /// What all of them said.
     pub(super) fn total(&self) -> Counts {
-        let counts = self.sources.iter().flat_map(|source| source.rules.values());
-        counts.fold(Counts::default(), |sum, counts| sum.sum(*counts))
+        let counts = self.sources.iter().flat_map(|source| source.rules.iter());
+        counts.fold(Counts::default(), |sum, (_, counts)| sum.sum(*counts))
     }
 
     /// The source that is being read, and its number.

@@ -133,7 +133,7 @@ fn changes_of_entries_are_counted_and_make_no_lane() {
     assert_eq!(digest.timeline.of(0).count(), 0);
     digest.event(&judged(2, change(), vec![says(Verdict::Mismatch, "wrong".to_owned())]));
     assert_eq!(digest.timeline.of(0).next().unwrap().marks.len(), 1);
-    assert_eq!(digest.events["changes of entries"], 2);
+    assert_eq!(digest.events.get("changes of entries"), Some(&2));
     assert_eq!(digest.walks, BTreeMap::<Ended, u64>::new());
 }
 

@@ -192,9 +192,9 @@ impl<W: Write> Page<'_, W> {
 
     fn events(&mut self, summary: &Summary) -> io::Result<()> {
         let events = &self.digest.events;
-        if !events.is_empty() {
-            let counts: Vec<_> =
-                events.iter().map(|(kind, number)| format!("{kind} {number}")).collect();
+        let counts: Vec<_> =
+            events.iter().map(|(kind, number)| format!("{kind} {number}")).collect();
+        if !counts.is_empty() {
             writeln!(self.out, "\n{}", counts.join(", "))?;
         }
         for (why, number) in &summary.not_judged {

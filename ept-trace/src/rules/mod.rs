@@ -38,7 +38,7 @@ mod walks;
 
 use std::borrow::Cow;
 
-use crate::model::{Event, Evidence, Judgement, Verdict};
+use crate::model::{Event, EventKind, Evidence, Judgement, Verdict};
 use crate::oracle::Known;
 
 /// A rule.
@@ -87,9 +87,29 @@ pub const RULES: &[Rule] = &[
     ept503::RULE,
 ];
 
-/// The rules that have something to say of a change of an entry. There are millions of them in a log,
-/// and to ask the others costs more than to read it.
-pub const OF_CHANGES: [Rule; 4] = [ept401::RULE, ept402::RULE, ept403::RULE, ept404::RULE];
+/// The rules that have something to say of a walk.
+const OF_WALKS: &[Rule] = &[
+    ept301::RULE,
+    ept302::RULE,
+    ept303::RULE,
+    ept304::RULE,
+    ept305::RULE,
+    ept306::RULE,
+    ept307::RULE,
+];
+
+/// The rules that have something to say of a change of an entry.
+const OF_CHANGES: &[Rule] = &[ept401::RULE, ept402::RULE, ept403::RULE, ept404::RULE];
+
+/// The rules to ask about an observation. There are millions of walks and of changes in a log, and to
+/// ask all rules of each costs more than to read it.
+pub fn to_ask(of: &EventKind) -> &'static [Rule] {
+    match of {
+        EventKind::Walk(_) => OF_WALKS,
+        EventKind::SpteChange(_) => OF_CHANGES,
+        _ => RULES,
+    }
+}
 
 impl Rule {
     /// The rule with this id, in either case.

@@ -146,8 +146,12 @@ impl Tables {
 
     /// What is wrong with a place: it holds more entries than there are tables for it.
     pub(super) fn fault_at(&self, key: Key) -> Option<Fault> {
+        self.fault_in(key, self.above(key))
+    }
+
+    /// The same, where the tables that it is in are known already.
+    pub(super) fn fault_in(&self, key: Key, above: Above) -> Option<Fault> {
         key.parent()?;
-        let above = self.above(key);
         let held = self.places.get(&key).map_or(0, |place| place.entries.len());
         if above.is_unknown || held <= above.tables {
             return None;

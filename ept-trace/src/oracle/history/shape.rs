@@ -93,7 +93,7 @@ impl History {
     ///
     /// If there are several at a place, and so several roots, of which it is not told which is which.
     pub fn way_in_log(&self, gfn: u64, root_level: u8) -> Result<Vec<u64>, String> {
-        let mut entries = Vec::new();
+        let mut entries = Vec::with_capacity(root_level.into());
         let Some(tables) = self.vms.get(&LOG) else { return Ok(entries) };
         for level in (1..=root_level.min(5)).rev() {
             let held = tables.entries(Key::new(0, level, gfn));

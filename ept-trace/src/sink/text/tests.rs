@@ -162,7 +162,7 @@ pub(in crate::sink) fn stream() -> Vec<Judged> {
 
 fn walked(micros: u64) -> Judged {
     let walk = Walk {
-        observed_by: "the hook".to_owned(),
+        observed_by: "the hook".into(),
         vm: 1,
         pid: 4242,
         vcpu: 3,
@@ -317,7 +317,7 @@ fn colour_marks_the_verdicts_alone() {
 /// What a log tells: no VM is named.
 pub(in crate::sink) fn of_a_log() -> Vec<Judged> {
     let walk = Walk {
-        observed_by: "get_mmio_spte".to_owned(),
+        observed_by: "get_mmio_spte".into(),
         gpa: 0xfee0_0000,
         root_level: Some(4),
         entries: vec![0x6907, 0x5d48_fc72],

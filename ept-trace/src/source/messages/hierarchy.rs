@@ -101,7 +101,7 @@ impl Gather for Hierarchy {
 impl Hierarchy {
     fn new(function: &str, gpa: u64, text: &[u8]) -> Self {
         let mut hierarchy = Self {
-            walk: Walk { observed_by: function.to_owned(), gpa, ..Walk::default() },
+            walk: Walk { observed_by: function.to_owned().into(), gpa, ..Walk::default() },
             level: None,
             text: Vec::new(),
         };

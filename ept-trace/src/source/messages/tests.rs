@@ -154,7 +154,7 @@ fn entries_are_walks_in_either_dialect() {
     assert_eq!((old.gpa, old.root_level), (0x268_fe10, Some(4)));
     assert_eq!(old.entries, [0x7abb_7907, 0x35a5_9907, 0x7a88_a907, 0x5d48_fc72]);
     let [new] = &walks(HIERARCHY)[..] else { panic!("one walk") };
-    assert_eq!((new.observed_by.as_str(), new.gpa), ("get_mmio_spte", 0xfee0_0000));
+    assert_eq!((&*new.observed_by, new.gpa), ("get_mmio_spte", 0xfee0_0000));
     assert_eq!((new.entries.len(), new.entries[3]), (4, 0x8600_0001_1a3c_0d72));
     assert_eq!((new.vm, new.vcpu, new.answer, new.requested), (0, 0, None, None));
 }

@@ -428,7 +428,7 @@ impl Threads {
         };
         let races = if fault.is_raced { vec![Race::Entries] } else { Vec::new() };
         Some(Walk {
-            observed_by: IN_A_LOG.to_owned(),
+            observed_by: IN_A_LOG.into(),
             vm,
             pid: thread.tid,
             vcpu: thread.vcpu?,
