@@ -229,8 +229,7 @@ impl History {
 
     /// Whether everything was seen of a VM.
     fn is_whole(&mut self, vm: u32, from_start: bool) -> bool {
-        let is_new = !self.vms.contains_key(&vm);
-        if is_new && self.vms.len() >= MOST_VMS {
+        if self.vms.len() >= MOST_VMS && !self.vms.contains_key(&vm) {
             self.tear();
         }
         let is_whole = from_start && self.torn_to.is_none_or(|torn_to| vm > torn_to);
@@ -278,6 +277,9 @@ impl History {
 
     /// Makes findings of the doubts that nothing will clear.
     fn settle(&mut self, is_certain: impl Fn(&Doubt) -> bool) {
+        if self.doubts.is_empty() {
+            return;
+        }
         let mut rest = VecDeque::new();
         for doubt in std::mem::take(&mut self.doubts) {
             let tables = self.vms.get_mut(&doubt.vm);

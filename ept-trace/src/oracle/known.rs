@@ -118,12 +118,12 @@ impl Known {
             nested: decision.nested,
             tdp_enabled: self.tdp_enabled(inputs),
             forced: at_that_moment("tdp_root_level", inputs.tdp_root_level)
-                .or(|| self.argument("tdp_forced_root_level", |args| args.forced_root_level))
-                .or(|| self.fact(|facts| facts.kvm.tdp_root_level.clone()))
+                .or_else(|| self.argument("tdp_forced_root_level", |args| args.forced_root_level))
+                .unwrap_or_else(|| self.fact(|facts| facts.kvm.tdp_root_level.clone()))
                 .or(|| self.none_forced(behaviour)),
             max: at_that_moment("max_tdp_level", inputs.max_tdp_level)
-                .or(|| self.argument("tdp_max_root_level", |args| args.max_root_level))
-                .or(|| self.fact(|facts| facts.kvm.max_tdp_level.clone()))
+                .or_else(|| self.argument("tdp_max_root_level", |args| args.max_root_level))
+                .unwrap_or_else(|| self.fact(|facts| facts.kvm.max_tdp_level.clone()))
                 .or(|| self.level_of_capability(behaviour)),
             maxphyaddr: match decision.maxphyaddr.map(u8::try_from) {
                 Some(Ok(bits)) => Fact::known(bits, "vcpu->arch.maxphyaddr"),
@@ -145,14 +145,14 @@ impl Known {
     /// `tdp_enabled` at a moment.
     pub fn tdp_enabled(&self, inputs: &Inputs) -> Fact<bool> {
         at_that_moment("tdp_enabled", inputs.tdp_enabled)
-            .or(|| self.argument("enable_tdp", |args| Some(args.enable_tdp)))
-            .or(|| self.fact(|facts| facts.kvm.tdp_enabled.clone()))
+            .or_else(|| self.argument("enable_tdp", |args| Some(args.enable_tdp)))
+            .unwrap_or_else(|| self.fact(|facts| facts.kvm.tdp_enabled.clone()))
     }
 
     /// `enable_ept_ad_bits` at a moment.
     pub fn enable_ept_ad_bits(&self, inputs: &Inputs) -> Fact<bool> {
         at_that_moment("enable_ept_ad_bits", inputs.enable_ept_ad_bits)
-            .or(|| self.fact(|facts| facts.kvm.enable_ept_ad_bits.clone()))
+            .unwrap_or_else(|| self.fact(|facts| facts.kvm.enable_ept_ad_bits.clone()))
     }
 
     /// Bits of an address that encrypt and do not address: 0 where the kernel has no such mask.
@@ -202,19 +202,18 @@ impl Known {
         self.facts.as_ref().map_or_else(|| Fact::unknown("no facts of the machine"), get)
     }
 
-    fn argument<T: Copy>(&self, name: &str, get: impl Fn(&ConfigureMmu) -> Option<T>) -> Fact<T> {
-        match self.configured.as_ref().and_then(get) {
-            Some(value) => Fact::known(value, format!("{name}, argument of kvm_configure_mmu")),
-            None => Fact::unknown("kvm_configure_mmu was not seen"),
-        }
+    fn argument<T: Copy>(
+        &self,
+        name: &str,
+        get: impl Fn(&ConfigureMmu) -> Option<T>,
+    ) -> Option<Fact<T>> {
+        let value = self.configured.as_ref().and_then(get)?;
+        Some(Fact::known(value, format!("{name}, argument of kvm_configure_mmu")))
     }
 }
 
-fn at_that_moment<T: Copy>(name: &str, value: Option<T>) -> Fact<T> {
-    match value {
-        Some(value) => Fact::known(value, format!("{name}, read at that moment")),
-        None => Fact::unknown(format!("{name} could not be read")),
-    }
+fn at_that_moment<T: Copy>(name: &str, value: Option<T>) -> Option<Fact<T>> {
+    Some(Fact::known(value?, format!("{name}, read at that moment")))
 }
 
 #[cfg(test)]

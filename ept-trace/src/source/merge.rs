@@ -9,7 +9,7 @@ use super::{Skipped, Source, Told};
 use crate::model::Event;
 
 /// What a file tells ahead of what is judged: enough to keep both sides busy.
-const AHEAD: usize = 4;
+const AHEAD: usize = 16;
 
 /// Sources, each read by a thread of its own.
 pub struct Merge {

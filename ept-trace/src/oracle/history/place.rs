@@ -96,7 +96,7 @@ impl Place {
 impl Tables {
     /// The entries at a place that are not empty.
     pub(super) fn entries(&self, key: Key) -> Held {
-        self.places.get(&key).map_or_else(Held::new, |place| place.entries.clone())
+        self.places.get(&key).map_or_else(Held::new, |place| Held::from_slice(&place.entries))
     }
 
     /// The tables that a place is in; of roots nothing is known.

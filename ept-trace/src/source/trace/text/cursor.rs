@@ -12,6 +12,10 @@ const HEX: [u8; 256] = {
     values
 };
 
+/// What the last of so many decimals of a second is worth, in nanoseconds.
+const UNITS_NS: [u64; 10] =
+    [1_000_000_000, 100_000_000, 10_000_000, 1_000_000, 100_000, 10_000, 1_000, 100, 10, 1];
+
 /// What is left of a line.
 #[derive(Clone, Copy, Debug)]
 pub struct Cursor<'a>(pub &'a [u8]);
@@ -43,6 +47,8 @@ impl<'a> Cursor<'a> {
     /// A decimal number, of one digit at least.
     #[inline]
     pub fn decimal(&mut self) -> Option<u64> {
+        /// No number of so many digits is too large.
+        const MOST_SURE: usize = 19;
         let mut number = 0_u64;
         let mut length = 0;
         for byte in self.0 {
@@ -50,11 +56,16 @@ impl<'a> Cursor<'a> {
             if digit > 9 {
                 break;
             }
-            number = number.checked_mul(10)?.checked_add(u64::from(digit))?;
+            number = number.wrapping_mul(10).wrapping_add(u64::from(digit));
             length += 1;
         }
-        self.0 = &self.0[length..];
-        (length > 0).then_some(number)
+        let (digits, rest) = self.0.split_at(length);
+        self.0 = rest;
+        match length {
+            0 => None,
+            1..=MOST_SURE => Some(number),
+            _ => str::from_utf8(digits).ok()?.parse().ok(),
+        }
     }
 
     /// A hexadecimal number of sixteen digits at most, with or without 0x.
@@ -110,9 +121,8 @@ impl<'a> Cursor<'a> {
         let Some(decimals) = self.0.strip_prefix(b".") else { return Some(seconds) };
         self.0 = decimals;
         let part = self.decimal()?;
-        let nines = 9_usize.checked_sub(decimals.len() - self.0.len())?;
-        let part = part * 10_u64.pow(u32::try_from(nines).ok()?);
-        seconds.checked_mul(1_000_000_000)?.checked_add(part)
+        let unit_ns = UNITS_NS.get(decimals.len() - self.0.len())?;
+        seconds.checked_mul(UNITS_NS[0])?.checked_add(part * unit_ns)
     }
 }
 
@@ -145,4 +155,51 @@ pub fn whole_hex(word: &[u8]) -> Option<u64> {
     let mut cursor = Cursor(word);
     let number = cursor.hex()?;
     cursor.0.is_empty().then_some(number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a decimal number is read as, and how much is left.
+    fn decimal(text: &str) -> (Option<u64>, usize) {
+        let mut cursor = Cursor(text.as_bytes());
+        (cursor.decimal(), cursor.0.len())
+    }
+
+    #[test]
+    fn a_decimal_number_of_any_length_ends_where_its_digits_do() {
+        for length in 1..=20 {
+            let digits = &"18446744073709551615"[..length];
+            let number: u64 = digits.parse().unwrap();
+            // All that may stand beside a digit in the table of characters, and what is far from it.
+            for behind in
+                ["", " ", "/", ":", "a", "\u{7f}", "\u{ff}", ".000001: kvm", "\0999999999"]
+            {
+                let read = decimal(&format!("{digits}{behind}"));
+                assert_eq!(read, (Some(number), behind.len()), "{digits}{behind}");
+            }
+        }
+        for too_large in
+            ["18446744073709551616", "99999999999999999999", "100000000000000000000000"]
+        {
+            assert_eq!(decimal(too_large).0, None, "{too_large}");
+        }
+        for none in ["", " 1", "-1", "/123456789", ":123456789", "\u{b9}12345678"] {
+            assert_eq!(decimal(none), (None, none.len()), "{none}");
+        }
+        assert_eq!(decimal("00000000000000000000000012 "), (Some(12), 1));
+    }
+
+    #[test]
+    fn times_have_up_to_nine_decimals() {
+        let time = |text: &str| Cursor(text.as_bytes()).time();
+        assert_eq!(time("6.975646: "), Some(6_975_646_000));
+        assert_eq!(time("6.975646123: "), Some(6_975_646_123));
+        assert_eq!(time("4133.5"), Some(4_133_500_000_000));
+        assert_eq!(
+            (time("11793833: "), time("1.: "), time("1.1234567890")),
+            (Some(11_793_833), None, None)
+        );
+    }
 }
