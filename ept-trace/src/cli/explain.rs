@@ -79,11 +79,11 @@ fn this_machine() -> Result<Hardware> {
     let capability = capability.or(|| facts.kvm.vmx_capability_ept.map(u64::from));
     match (&facts.vendor, &capability, &facts.hardware.host_la57) {
         (Vendor::Vmx, Fact::Known { value, origin }, _) => {
-            Ok(Hardware::Ept { capability: *value, origin: origin.clone() })
+            Ok(Hardware::Ept { capability: *value, origin: origin.to_string() })
         }
         (Vendor::Svm, _, Fact::Known { value, origin }) => {
             let levels = if *value { 5 } else { 4 };
-            Ok(Hardware::Npt { levels, origin: origin.clone() })
+            Ok(Hardware::Npt { levels, origin: origin.to_string() })
         }
         (vendor, _, _) => bail!(
             "this machine's own capability is not known (vendor module: {vendor}); give one with \

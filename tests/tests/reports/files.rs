@@ -114,7 +114,7 @@ fn make_hostile(kind: &mut EventKind) {
             facts.release = hostile();
             facts.hardware.ept_vpid_cap = Fact::unknown(HOSTILE);
             if let Fact::Known { origin, .. } = &mut facts.kvm.max_tdp_level {
-                *origin = hostile();
+                *origin = hostile().into();
             }
         }
         EventKind::Decision(decision) => decision.observed_by = hostile(),

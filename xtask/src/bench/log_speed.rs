@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+use super::long_file;
 use crate::command;
 
 /// How often each is timed.
@@ -18,8 +19,8 @@ const TURNS: usize = 5;
 /// How often a long log has all lines of the recording.
 const TIMES: [usize; 3] = [1, 9, 87];
 
-/// The lines to print, of the recording in `dir`.
-pub fn measure(product: &Path, dir: &Path) -> Result<String> {
+/// The lines to print, of the recording in `dir`. The long file is written to `scratch`.
+pub fn measure(product: &Path, dir: &Path, scratch: &Path) -> Result<String> {
     let facts = command::repository().join("tests/corpus/logs/svm-6.12/facts.json");
     let analyze = |file: &str| {
         let mut ours = Command::new(product);
@@ -64,6 +65,7 @@ pub fn measure(product: &Path, dir: &Path) -> Result<String> {
         scan / ours
     );
     lines.push_str(&long(product, dir)?);
+    lines.push_str(&long_file(product, dir, scratch)?);
     Ok(lines)
 }
 
@@ -106,6 +108,39 @@ fn long(product: &Path, dir: &Path) -> Result<String> {
         let _ = writeln!(lines, "{all:<18}{gib:>12.1}{each:>14.0}{peak:>14}");
     }
     Ok(lines)
+}
+
+/// A trace.dat of more than 4 GiB.
+fn long_file(product: &Path, dir: &Path, scratch: &Path) -> Result<String> {
+    const BYTES: usize = 4 << 30;
+    let (file, from) = (scratch.join("long.dat"), dir.join("trace.dat"));
+    let times = long_file::write(&from, &file, BYTES)?;
+    let events = |path: &Path| -> Result<u64> {
+        let out = Command::new(product).arg("analyze").arg(path).arg("--npt=5").output()?;
+        let text = String::from_utf8_lossy(&out.stdout);
+        let told = text.split(" observations").next().and_then(|head| head.rsplit(' ').next());
+        told.and_then(|number| number.parse().ok()).context("it does not tell how much it has seen")
+    };
+    let (seen, of_one) = (events(&file)?, events(&from)?);
+    if seen < of_one * times as u64 / 2 {
+        bail!("{seen} observations of {times} times {of_one}: the file was not read to its end");
+    }
+    let begun = Instant::now();
+    let mut child = Command::new(product)
+        .arg("analyze")
+        .arg(&file)
+        .arg("--npt=5")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .context("cannot start ept-trace")?;
+    let peak = peak(&mut child)?;
+    #[expect(clippy::cast_precision_loss, reason = "only shown")]
+    let gib = fs::metadata(&file)?.len() as f64 / 1024_f64.powi(3);
+    let seconds = begun.elapsed().as_secs_f64();
+    Ok(format!(
+        "\ntrace.dat of {gib:.1} GiB: {seconds:.1} s, {seen} observations, peak {peak} MiB\n"
+    ))
 }
 
 /// The most memory that a process had until its end, in MiB.

@@ -3,6 +3,7 @@
 //! logs.
 
 mod log_speed;
+mod long_file;
 mod walk_cost;
 
 use std::collections::BTreeMap;
@@ -48,8 +49,9 @@ pub struct Args {
 pub fn main(args: &Args) -> Result<ExitCode> {
     let setup = Setup::within_another_verb()?;
     let product = lab::prepare(&setup)?;
+    let scratch = setup.cache.scratch("bench")?;
     if args.logs {
-        print!("{}", log_speed::measure(&product, &logs::large(&setup)?)?);
+        print!("{}", log_speed::measure(&product, &logs::large(&setup)?, scratch.path())?);
         return Ok(ExitCode::SUCCESS);
     }
 
@@ -65,10 +67,9 @@ pub fn main(args: &Args) -> Result<ExitCode> {
     println!("\nstatic binary: {size} bytes");
 
     println!("\na walk in the kernel, svm 6.12");
-    let scratch = setup.cache.scratch("bench")?;
     print!("{}", walk_cost::measure(&product, scratch.path())?);
     println!("\nlogs of a million events, judged");
-    print!("{}", log_speed::measure(&product, &logs::large(&setup)?)?);
+    print!("{}", log_speed::measure(&product, &logs::large(&setup)?, scratch.path())?);
     println!();
     let mut walks = Command::new("cargo");
     walks.args(["bench", "-q", "-p", "ept-trace", "--no-default-features", "--bench", "walks"]);

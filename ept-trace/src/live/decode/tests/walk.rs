@@ -39,7 +39,7 @@ fn walk(record: &WalkRecord) -> Walk {
 #[test]
 fn a_walk_is_decoded() {
     let expected = Walk {
-        observed_by: "kvm_mmu_page_fault return".to_owned(),
+        observed_by: "kvm_mmu_page_fault return".into(),
         vm: 1,
         pid: 99,
         vcpu: 3,
@@ -74,7 +74,7 @@ fn a_walk_is_decoded() {
 fn of_a_walk_what_was_not_read_is_none() {
     let got = walk(&WalkRecord { of: unread(u32::MAX), flags: flag::DUMMY_ROOT, ..walked() });
     let expected = Walk {
-        observed_by: "kvm_mmu_page_fault return".to_owned(),
+        observed_by: "kvm_mmu_page_fault return".into(),
         vm: 1,
         pid: 99,
         vcpu: 3,
