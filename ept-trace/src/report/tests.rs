@@ -13,12 +13,12 @@ use crate::model::{
 
 fn judged(time_ns: u64, kind: EventKind, judgements: Vec<Judgement>) -> Judged {
     let event = Event { time_ns, kind };
-    Judged { event, judgements, mode: None, expected_level: None, not_judged: None, walk_end: None }
+    Judged { judgements, ..Judged::of(event) }
 }
 
 fn says(verdict: Verdict, message: String) -> Judgement {
     let evidence = vec![Evidence::new("root level", 4, "the test")];
-    Judgement { rule: "EPT103", verdict, message: message.into(), evidence }
+    Judgement { rule: "EPT103", verdict, message: message.into(), evidence, known: None }
 }
 
 fn decided(vm: u32, maxphyaddr: u32, level: u8) -> EventKind {
