@@ -157,10 +157,10 @@ fn undetermined_is_what_never_could_be_judged() {
 /// What `junit-10.xsd` of Jenkins' plugin `xunit` knows, as far as it is used.
 const KNOWN: [(&str, &[&str]); 9] = [
     ("testsuites", &["name", "tests", "failures", "errors"]),
-    ("testsuite", &["name", "tests", "failures", "errors", "skipped"]),
+    ("testsuite", &["name", "tests", "failures", "errors", "skipped", "time"]),
     ("properties", &[]),
     ("property", &["name", "value"]),
-    ("testcase", &["name", "classname"]),
+    ("testcase", &["name", "classname", "time"]),
     ("failure", &["type", "message"]),
     ("error", &["type", "message"]),
     ("skipped", &["type", "message"]),
