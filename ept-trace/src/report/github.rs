@@ -3,10 +3,11 @@
 //! `::error title=...::...`, where what means something in a command stands there by its number:
 //! `toolkit/packages/core/src/command.ts` of GitHub's own `actions` has the rule.
 
+use std::fmt::Write as _;
 use std::io::{self, Write};
 
 use super::cases::{evidence, occurrence, repeat_with};
-use super::digest::{Digest, Group};
+use super::digest::{Digest, Group, Source};
 use super::outcome::{Outcome, not_seen, sentence};
 use super::plain::Plain;
 use super::words::rule_name;
@@ -23,7 +24,7 @@ pub(super) fn write(digest: &Digest, summary: &Summary, out: &mut impl Write) ->
     let mut whole = sentence(digest, summary);
     for source in &digest.sources {
         let machine = source.machine().map(|machine| format!(": {machine}")).unwrap_or_default();
-        whole += &format!("\n{}{machine}", source.name());
+        let _ = write!(whole, "\n{}{machine}", source.name());
     }
     annotate(out, level, "ept-trace", &whole)?;
     for group in digest.findings.with(Verdict::Mismatch) {
@@ -31,7 +32,7 @@ pub(super) fn write(digest: &Digest, summary: &Summary, out: &mut impl Write) ->
     }
     cases(digest, out)?;
     if not_seen(digest, summary).is_some() {
-        let lines: Vec<_> = digest.sources.iter().flat_map(|source| source.not_seen()).collect();
+        let lines: Vec<_> = digest.sources.iter().flat_map(Source::not_seen).collect();
         annotate(out, "warning", "ept-trace: not seen", &lines.join("\n"))?;
     }
     for group in digest.findings.with(Verdict::Advisory) {

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use super::cases::{evidence, occurrence, repeat_with};
-use super::digest::{Digest, Group};
+use super::digest::{Digest, Group, Source};
 use super::outcome::{Outcome, sentence};
 use super::plain::Plain;
 use super::words::rule_name;
@@ -40,7 +40,7 @@ pub(super) fn write(digest: &Digest, summary: &Summary, out: &mut impl Write) ->
     if incomplete.peek().is_some() {
         writeln!(out, "\n### Not seen\n")?;
     }
-    for line in incomplete.flat_map(|source| source.not_seen()) {
+    for line in incomplete.flat_map(Source::not_seen) {
         writeln!(out, "- {}", text(&line))?;
     }
     writeln!(out)

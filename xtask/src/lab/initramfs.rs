@@ -79,7 +79,8 @@ fn read(file: &Path) -> Result<Vec<u8>> {
 /// What the guest's scripts ask of their caller.
 fn conf(cell: &Cell, options: &Options, nonce: &str) -> String {
     let kvm = if options.load_kvm { cell.cpu.module() } else { "" };
-    format!("NONCE={nonce}\nMODULES='msr {kvm}'\n")
+    // By the last, results tell that they are of the lab.
+    format!("NONCE={nonce}\nMODULES='msr {kvm}'\nexport EPT_TRACE_LAB='{}'\n", cell.cpu.name())
 }
 
 /// The command as a script, every word quoted.
