@@ -21,8 +21,9 @@ pub(super) struct Outcome {
     driven: BTreeSet<u8>,
     /// MAXPHYADDR of the guests whose root level was held against an expectation.
     judged: BTreeSet<u32>,
-    /// How many guests did not halt.
+    /// How many guests did not halt, and which was the first, and how it ended.
     failed: u64,
+    first_failed: String,
     /// Whether KVM may refuse the CPUID of a guest without that being a failure.
     may_be_refused: bool,
     /// How many guests KVM refused so, and why the first.
@@ -46,6 +47,7 @@ impl Outcome {
             driven: BTreeSet::new(),
             judged: BTreeSet::new(),
             failed: 0,
+            first_failed: String::new(),
             may_be_refused,
             refused: None,
             not_offered: 0,
@@ -94,6 +96,9 @@ impl Outcome {
             Ended::Refused(how) | Ended::Otherwise(how) => {
                 self.driven.extend(guest.maxphyaddrs());
                 self.failed += 1;
+                if self.failed == 1 {
+                    self.first_failed = format!("the guest with {guest}: {how}");
+                }
                 if self.failed <= FAILURES_TOLD {
                     eprintln!("ept-trace: the guest with {guest} did not halt: {how}");
                 }
@@ -108,7 +113,10 @@ impl Outcome {
                 CaseOutcome::Skipped("KVM offers none of it".to_owned())
             }
             0 => CaseOutcome::Passed,
-            failed => CaseOutcome::Failed(format!("{failed} did not halt")),
+            failed => {
+                let first = &self.first_failed;
+                CaseOutcome::Failed(format!("{failed} did not halt, the first: {first}"))
+            }
         };
         let took = self.began.elapsed();
         self.ran(Scenario::Decision, vec![Case { name: GUESTS.to_owned(), outcome, took }]);
