@@ -13,6 +13,7 @@ use quick_xml::events::{BytesDecl, BytesText, Event};
 use super::cases::{Answer, Case, cases, cases_of, evidence, is_note, occurrence};
 use super::digest::{Digest, Group, Source};
 use super::outcome::sentence;
+use super::plain::Plain;
 use crate::analysis::Summary;
 
 /// Writes the report.
@@ -28,9 +29,13 @@ pub(super) fn write(digest: &Digest, summary: &Summary, out: &mut impl Write) ->
         ("failures", &*total.failures.to_string()),
         ("errors", &*total.errors.to_string()),
     ]);
+    let mut whole = sentence(digest, summary);
+    for stale in &summary.stale {
+        let _ = write!(whole, "\nknown, and not found: {}", Plain::of(stale));
+    }
     root.write_inner_content(|xml| {
         for (source, cases) in &suites {
-            suite(xml, source, cases, &sentence(digest, summary))?;
+            suite(xml, source, cases, &whole)?;
         }
         Ok(())
     })?;

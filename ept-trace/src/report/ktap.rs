@@ -67,13 +67,14 @@ fn point(
         writeln!(out, "{indent}# {line}")?;
     }
     let ok = match case.answer {
-        Answer::Passed | Answer::Skipped => "ok",
-        Answer::Failed | Answer::Incomplete | Answer::Known => "not ok",
+        // What is known is as kselftest tells what is expected to fail.
+        Answer::Passed | Answer::Skipped | Answer::Known => "ok",
+        Answer::Failed | Answer::Incomplete => "not ok",
     };
     write!(out, "{indent}{ok} {number} - {name}")?;
     match case.answer {
         Answer::Skipped => writeln!(out, " # SKIP {}", case.message),
-        Answer::Known => writeln!(out, " # TODO known: {}", case.message),
+        Answer::Known => writeln!(out, " # XFAIL known: {}", case.message),
         Answer::Passed | Answer::Failed | Answer::Incomplete => writeln!(out),
     }
 }
