@@ -20,7 +20,9 @@ for file in "$1"/*; do
         format == "ktap" && /^#   (MISMATCH|advisory): / { said = verdict($0) }
         format == "ktap" && /^(not )?ok / { if (said) name(said, rule($0)); said = "" }
         format == "junit" && /<testcase / { point = rule($0) }
-        format == "junit" && /(^|>)(MISMATCH|advisory): / { name(verdict($0), point) }
+        format == "junit" && point && /(^|>)(MISMATCH|advisory): / { name(verdict($0), point) }
+        # What comes after is of the whole.
+        format == "junit" && /<testcase .*\/>|<\/testcase>/ { point = "" }
         format == "sarif" && /"level": / { level = $2 }
         format == "sarif" && /"ruleId": "EPT/ && level ~ /error/ { name("MISMATCH", rule($0)) }
         format == "sarif" && /"ruleId": "EPT/ && level ~ /warning/ { name("advisory", rule($0)) }

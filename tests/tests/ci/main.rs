@@ -1,6 +1,8 @@
 //! `action.yml`, the GitLab template and their script, run as far as they run here: what they call in
 //! the lab's place is a script that notes how it was called.
 
+#[cfg(feature = "lab")]
+mod fault;
 mod runner;
 
 use std::fs;
