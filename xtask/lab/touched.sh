@@ -51,24 +51,28 @@ change() {
     done
 }
 
-if walked 1; then
-    # Until the guest has halted.
-    sleep 1
-    walked 1
-    walk=$(grep "\"type\":\"walk\".*\"gpa\":\"$gpa\"" /tmp/said | tail -n 1)
-    level=$(echo "$walk" | sed 's/.*"root_level":\([0-9]*\).*/\1/')
-    leaf=$(echo "$walk" | sed 's/.*"root_hpa":"\([^"]*\)".*/\1/')
-    for next in $(echo "$walk" | sed 's/.*"entries":\[\([^]]*\)\].*/\1/' | tr '",' '  '); do
-        eval "table$level=$((leaf & address)) entry$level=$((next))"
-        leaf=$((next)) level=$((level - 1))
-    done
-    if change new; then
-        echo >&5
-        walked $((count + 1))
+# What is said meanwhile would stand in the middle of a line of the command's.
+{
+    if walked 1; then
+        # Until the guest has halted.
+        sleep 1
+        walked 1
+        walk=$(grep "\"type\":\"walk\".*\"gpa\":\"$gpa\"" /tmp/said | tail -n 1)
+        level=$(echo "$walk" | sed 's/.*"root_level":\([0-9]*\).*/\1/')
+        leaf=$(echo "$walk" | sed 's/.*"root_hpa":"\([^"]*\)".*/\1/')
+        for next in $(echo "$walk" | sed 's/.*"entries":\[\([^]]*\)\].*/\1/' | tr '",' '  '); do
+            eval "table$level=$((leaf & address)) entry$level=$((next))"
+            leaf=$((next)) level=$((level - 1))
+        done
+        if change new; then
+            echo >&5
+            walked $((count + 1))
+        fi
+        # Not where the guest is gone, and with it its tables.
+        [ -e /tmp/code ] || change back
     fi
-    # Not where the guest is gone, and with it its tables.
-    [ -e /tmp/code ] || change back
-fi
+} >/tmp/words 2>&1
 exec 5>&-
 wait
+cat /tmp/words
 exit "$(cat /tmp/code)"

@@ -1,11 +1,13 @@
 //! The driver: takes observations in order, lets the rules judge, and keeps count.
 
+mod baseline;
 mod summary;
 
 use crate::model::{Event, EventKind, Evidence, Judgement, KernelFacts, Mode, Verdict};
 use crate::oracle::{End, IN_A_LOG, Known, replay};
 use crate::rules::to_ask;
 
+pub use baseline::{BadBaseline, Baseline};
 pub use summary::{HookCounts, LevelShape, Summary};
 
 /// An observation with what the rules say of it.
@@ -23,9 +25,24 @@ pub struct Judged {
     pub not_judged: Option<String>,
     /// For a walk: where the hardware gets by it, or why that cannot be told.
     pub walk_end: Option<Result<End, String>>,
+    /// The scenario of `check` that was running.
+    pub scenario: Option<&'static str>,
 }
 
 impl Judged {
+    /// An observation of which nothing is said.
+    pub fn of(event: Event) -> Self {
+        Self {
+            event,
+            judgements: Vec::new(),
+            mode: None,
+            expected_level: None,
+            not_judged: None,
+            walk_end: None,
+            scenario: None,
+        }
+    }
+
     /// Whether it is a root-level decision.
     pub fn is_decision(&self) -> bool {
         matches!(self.event.kind, EventKind::Decision(_))
@@ -36,6 +53,13 @@ impl Judged {
         self.judgements.iter().any(|judgement| {
             judgement.rule == "EPT103" && judgement.verdict != Verdict::Undetermined
         })
+    }
+
+    /// Whether it is a mismatch, and not only known ones.
+    pub fn is_mismatch(&self) -> bool {
+        let is_new =
+            |found: &Judgement| found.verdict == Verdict::Mismatch && found.known.is_none();
+        self.judgements.iter().any(is_new)
     }
 
     /// The worst of the verdicts; ok where no rule has anything to say.
@@ -51,6 +75,10 @@ pub struct Analysis {
     summary: Summary,
     /// What speaks against the files that are being judged.
     caveat: Option<Evidence>,
+    /// Findings that are known.
+    baseline: Baseline,
+    /// The scenario of `check` that is running.
+    scenario: Option<&'static str>,
 }
 
 impl Analysis {
@@ -63,17 +91,18 @@ impl Analysis {
         self.known.learn(&event.kind);
         self.known.follow(&event);
         let not_judged = looked_up.err().or_else(|| self.why_not_judged(&event));
-        let judgements = if not_judged.is_none() { self.ask_rules(&event) } else { Vec::new() };
+        let mut judgements = if not_judged.is_none() { self.ask_rules(&event) } else { Vec::new() };
+        let kernel = self.known.facts().map(|facts| facts.release.as_str());
+        self.baseline.mark(&mut judgements, kernel, self.scenario);
         let mut judged = Judged {
             judgements,
-            mode: None,
-            expected_level: None,
             not_judged,
+            scenario: self.scenario,
             walk_end: self
                 .known
                 .translated()
                 .map(|walk| walk.as_ref().map(|walk| walk.end).map_err(Clone::clone)),
-            event,
+            ..Judged::of(event)
         };
         if let EventKind::Decision(decision) = &judged.event.kind
             && let Ok(replay) = replay(&self.known.replay_inputs(decision))
@@ -116,6 +145,21 @@ impl Analysis {
         if self.caveat.as_ref() != caveat {
             self.caveat = caveat.cloned();
         }
+    }
+
+    /// These findings are known.
+    pub fn accept(&mut self, baseline: Baseline) {
+        self.baseline = baseline;
+    }
+
+    /// What comes next was made by this scenario of `check`.
+    pub fn run_scenario(&mut self, scenario: Option<&'static str>) {
+        self.scenario = scenario;
+    }
+
+    /// What is said to be known, and was not found: a line for each.
+    pub fn stale(&self) -> Vec<String> {
+        self.baseline.stale()
     }
 
     /// What is known at this point of the stream.

@@ -50,8 +50,11 @@ pub struct Summary {
     /// Changes of entries observed.
     #[serde(default)]
     pub spte_changes: u64,
-    /// Observations that some rule called a mismatch.
+    /// Observations that some rule called a mismatch, known ones not counted.
     pub mismatches: u64,
+    /// Observations with mismatches that are all known.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub known: u64,
     /// Observations that could not be judged in full.
     pub undetermined: u64,
     /// Observations that are legal and will hurt someone.
@@ -65,6 +68,9 @@ pub struct Summary {
     pub gaps: u64,
     /// By hook.
     pub hooks: Vec<HookCounts>,
+    /// What is said to be known, and was not found.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stale: Vec<String>,
     /// By VM and level, where changes of entries were observed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub shape: Vec<LevelShape>,
@@ -93,7 +99,8 @@ impl Summary {
             Verdict::Ok => {}
             Verdict::Advisory => self.advisories += 1,
             Verdict::Undetermined => self.undetermined += 1,
-            Verdict::Mismatch => self.mismatches += 1,
+            Verdict::Mismatch if judged.is_mismatch() => self.mismatches += 1,
+            Verdict::Mismatch => self.known += 1,
         }
     }
 
@@ -101,4 +108,9 @@ impl Summary {
     pub fn is_incomplete(&self) -> bool {
         self.lost > 0 || self.gaps > 0
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }

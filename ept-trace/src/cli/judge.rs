@@ -6,7 +6,7 @@ use std::io;
 use super::output::OutputArgs;
 #[cfg(feature = "live")]
 use super::recording::Recording;
-use crate::analysis::{Analysis, Judged, Summary};
+use crate::analysis::{Analysis, Baseline, Judged, Summary};
 use crate::model::{Event, EventKind, Evidence, KernelFacts, Verdict};
 use crate::oracle::Known;
 use crate::sink::Sink;
@@ -18,6 +18,8 @@ pub(super) struct Judge {
     analysis: Analysis,
     /// What is shown; nothing once its reader has gone.
     screen: Option<Box<dyn Sink>>,
+    /// What is written to files besides, by their names.
+    files: Vec<(String, Box<dyn Sink>)>,
     /// What is kept.
     #[cfg(feature = "live")]
     recording: Option<Recording>,
@@ -39,6 +41,16 @@ impl Judge {
     /// Shows by this sink.
     pub(super) fn with(screen: Box<dyn Sink>) -> Self {
         Self { screen: Some(screen), ..Self::default() }
+    }
+
+    /// Writes to a file as well.
+    pub(super) fn also_write(&mut self, name: String, sink: Box<dyn Sink>) {
+        self.files.push((name, sink));
+    }
+
+    /// These findings are known.
+    pub(super) fn accept(&mut self, baseline: Baseline) {
+        self.analysis.accept(baseline);
     }
 
     /// What comes next is of this file.
@@ -106,6 +118,7 @@ impl Judge {
     pub(super) fn finish(&mut self) -> io::Result<()> {
         let mut summary = self.analysis.summary().clone();
         summary.shape = self.analysis.known().history().shape();
+        summary.stale = self.analysis.stale();
         self.show(|screen| screen.finish(&summary))
     }
 
@@ -114,13 +127,19 @@ impl Judge {
         self.analysis.forget_machine();
     }
 
-    /// Writes to the standard output. Its reader may leave, as `| head -1` does; that is no
-    /// error, and changes no verdict.
-    fn show(&mut self, write: impl FnOnce(&mut dyn Sink) -> io::Result<()>) -> io::Result<()> {
+    /// Writes to all files, and to the standard output. Its reader may leave, as `| head -1` does;
+    /// that is no error, and changes no verdict.
+    fn show(&mut self, write: impl Fn(&mut dyn Sink) -> io::Result<()>) -> io::Result<()> {
+        for (name, file) in &mut self.files {
+            let named = |err: io::Error| io::Error::new(err.kind(), format!("{name}: {err}"));
+            write(file.as_mut()).map_err(named)?;
+        }
         let Some(screen) = &mut self.screen else { return Ok(()) };
         match write(screen.as_mut()) {
             Err(err) if err.kind() == io::ErrorKind::BrokenPipe => {
                 self.screen = None;
+                // Whoever wants a file still has it.
+                self.unread = self.files.is_empty();
                 Ok(())
             }
             shown => shown,
@@ -137,7 +156,7 @@ mod live {
 
     use super::{Judge, Recording};
     use crate::analysis::Summary;
-    use crate::model::Event;
+    use crate::model::{Event, Run, ScenarioResult};
     use crate::recording::Rotation;
 
     impl Judge {
@@ -152,6 +171,21 @@ mod live {
             }
             self.recording = Some(Recording::create(path, rotation)?);
             Ok(())
+        }
+
+        /// What comes next is of this run.
+        pub(in crate::cli) fn run(&mut self, run: &Run) -> io::Result<()> {
+            self.show(|screen| screen.run(run))
+        }
+
+        /// What comes next was made by this scenario.
+        pub(in crate::cli) fn run_scenario(&mut self, scenario: Option<&'static str>) {
+            self.analysis.run_scenario(scenario);
+        }
+
+        /// What came of a scenario.
+        pub(in crate::cli) fn scenario(&mut self, result: &ScenarioResult) -> io::Result<()> {
+            self.show(|screen| screen.scenario(result))
         }
 
         /// Nothing comes for the moment.

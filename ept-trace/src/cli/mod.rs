@@ -10,6 +10,7 @@ mod judge;
 mod output;
 #[cfg(feature = "live")]
 mod recording;
+mod reports;
 mod walk;
 #[cfg(feature = "live")]
 mod watch;
@@ -120,7 +121,7 @@ pub fn run() -> ExitCode {
         #[cfg(feature = "live")]
         Verb::Record(args) => watch::run(args.into()),
         #[cfg(feature = "live")]
-        Verb::Check(args) => check::run(args),
+        Verb::Check(args) => check::run(&args),
         #[cfg(feature = "live")]
         Verb::Doctor(args) => doctor::run(&args),
         Verb::Analyze(args) => analyze::run(&args),

@@ -64,14 +64,19 @@ impl OutputArgs {
     /// The sink on the standard output.
     #[cfg(feature = "live")]
     pub(super) fn sink(&self) -> Box<dyn Sink> {
-        // Whole lines, for others may write to the same place.
-        let out = LineWriter::with_capacity(LONGEST_LINE, io::stdout());
+        let out = lines();
         if self.json || self.format == Format::Json {
             return Box::new(Json::new(out, self.quiet));
         }
         let colour = self.color.is_on(io::stdout().is_terminal());
         Box::new(Text::new(out, colour, self.quiet))
     }
+}
+
+/// The standard output in whole lines, for others may write to the same place.
+#[cfg(feature = "live")]
+pub(super) fn lines() -> LineWriter<io::Stdout> {
+    LineWriter::with_capacity(LONGEST_LINE, io::stdout())
 }
 
 /// Writes text to the standard output; for verbs that print one thing. Its reader may leave, as

@@ -17,6 +17,6 @@ pub use cpuid::{Cpuid, Highest};
 pub use plan::{Guest, Program, mixed, nested, ordinary, touching};
 pub use random::RandomGuests;
 pub use runner::Runner;
-pub use scenario::{Case, CaseOutcome, Host, Scenario, Settings};
+pub use scenario::{Host, Scenario, Settings};
 pub use touch::MEMORY as TOUCHING_MEMORY;
 pub use vm::{Ended, run};

@@ -13,4 +13,4 @@ mod session;
 pub use error::{CannotRun, preflight};
 pub use janitor::serve as serve_janitor;
 pub use object::{OBJECT, ProgramSize, program_sizes};
-pub use session::{Options, Session};
+pub use session::{Options, Session, clock};

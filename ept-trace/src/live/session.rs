@@ -363,7 +363,7 @@ fn now(kind: EventKind) -> Event {
 }
 
 /// The clock of the records, `CLOCK_MONOTONIC`, in nanoseconds.
-fn clock() -> u64 {
+pub fn clock() -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
     let nanoseconds = u64::try_from(now.tv_nsec).unwrap_or(0);

@@ -4,6 +4,7 @@ mod address;
 mod event;
 mod facts;
 mod history;
+mod run;
 mod verdict;
 mod walk;
 
@@ -14,5 +15,6 @@ pub use event::{
 };
 pub use facts::{Behaviour, Fact, Hardware, KernelFacts, KvmState, RetPf, Vendor};
 pub use history::{InLog, SpteChange};
+pub use run::{Case, CaseOutcome, Run, ScenarioResult};
 pub use verdict::{Evidence, Judgement, Verdict};
 pub use walk::{Race, Requested, Walk};

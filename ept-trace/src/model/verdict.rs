@@ -61,4 +61,6 @@ pub struct Judgement {
     pub message: Cow<'static, str>,
     /// What it rests on.
     pub evidence: Vec<Evidence>,
+    /// Why it is accepted, if it is a known finding.
+    pub known: Option<Box<str>>,
 }

@@ -1,15 +1,18 @@
-//! A run as test cases, for JUnit and TAP: one for each rule, and one for whether all was seen.
+//! A run as test cases, for JUnit and TAP: those of the scenarios, one for each rule, and one for
+//! whether all was seen.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use super::digest::{Counts, Digest, Example, Group, Piece, Source};
+use super::plain::Plain;
 use super::words::{count, seconds};
-use crate::model::Verdict;
+use crate::model::{CaseOutcome, ScenarioResult, Verdict};
 use crate::rules::RULES;
 
 /// A test case.
 pub(super) struct Case<'a> {
-    /// A rule by id and name, or `completeness`.
+    /// A rule by id and name, `completeness`, or a case of a scenario.
     pub name: String,
     /// How it went.
     pub answer: Answer,
@@ -17,8 +20,10 @@ pub(super) struct Case<'a> {
     pub message: String,
     /// What the rule has found, the worst first.
     pub groups: Vec<&'a Group>,
-    /// What was not seen, line by line.
-    pub not_seen: Vec<String>,
+    /// What is to be said besides, line by line: what was not seen, how to repeat it.
+    pub lines: Vec<String>,
+    /// How long it took, where it is one that was run.
+    pub took: Option<Duration>,
 }
 
 /// How a test case went.
@@ -26,9 +31,11 @@ pub(super) struct Case<'a> {
 pub(super) enum Answer {
     /// The rule holds; there may be advice, or what could not be judged.
     Passed,
-    /// The rule is broken.
+    /// The rule is broken; the case failed.
     Failed,
-    /// The rule could not be judged, or there was nothing to judge.
+    /// The rule is broken in ways that are known.
+    Known,
+    /// The rule could not be judged, or there was nothing to judge; the case could not be run.
     Skipped,
     /// Not all was seen.
     Incomplete,
@@ -43,7 +50,7 @@ pub(super) fn cases(digest: &Digest, number: usize) -> Vec<Case<'_>> {
         let groups = digest.findings.of(number, rule.id);
         let (answer, message) = judge(counts, &groups);
         let name = format!("{} {}", rule.id, rule.name);
-        cases.push(Case { name, answer, message, groups, not_seen: vec![] });
+        cases.push(Case { name, answer, message, groups, lines: vec![], took: None });
     }
     cases
 }
@@ -56,6 +63,9 @@ fn judge(counts: Counts, groups: &[&Group]) -> (Answer, String) {
     };
     if counts.mismatch > 0 {
         (Answer::Failed, more(counts.mismatch))
+    } else if counts.known > 0 {
+        let reason = groups.iter().find_map(|group| group.known.as_ref());
+        (Answer::Known, reason.map(Plain::to_string).unwrap_or_default())
     } else if counts.all() == 0 {
         (Answer::Skipped, "nothing to judge".to_owned())
     } else if counts.is_only_undetermined() {
@@ -69,12 +79,39 @@ fn completeness(source: &Source) -> Case<'static> {
     let name = "completeness".to_owned();
     if !source.is_incomplete() {
         let (answer, message) = (Answer::Passed, String::new());
-        return Case { name, answer, message, groups: vec![], not_seen: vec![] };
+        return Case { name, answer, message, groups: vec![], lines: vec![], took: None };
     }
     let (lost, gaps) = (count(source.lost, "record"), count(source.gaps, "gap"));
     let message = format!("{lost} lost, {gaps}, {} not read", count(source.skipped, "place"));
-    let not_seen = source.not_seen();
-    Case { name, answer: Answer::Incomplete, message, groups: vec![], not_seen }
+    let (answer, lines) = (Answer::Incomplete, source.not_seen());
+    Case { name, answer, message, groups: vec![], lines, took: None }
+}
+
+/// The test cases of a scenario.
+pub(super) fn cases_of(result: &ScenarioResult) -> Vec<Case<'_>> {
+    let case = |case: &crate::model::Case| {
+        let answer = match case.outcome {
+            CaseOutcome::Passed => Answer::Passed,
+            CaseOutcome::Failed(_) => Answer::Failed,
+            CaseOutcome::Incomplete(_) => Answer::Incomplete,
+            CaseOutcome::Skipped(_) => Answer::Skipped,
+        };
+        let repeat = matches!(answer, Answer::Failed | Answer::Incomplete);
+        Case {
+            name: case.name.clone(),
+            answer,
+            message: case.outcome.reason().unwrap_or_default().to_owned(),
+            groups: vec![],
+            lines: repeat.then(|| repeat_with(result)).into_iter().collect(),
+            took: Some(case.took),
+        }
+    };
+    result.cases.iter().map(case).collect()
+}
+
+/// How to repeat a scenario.
+pub(super) fn repeat_with(result: &ScenarioResult) -> String {
+    format!("repeat it with: {}", result.command)
 }
 
 /// The evidence of findings of one kind, line by line.
@@ -91,6 +128,9 @@ pub(super) fn evidence(group: &Group) -> Vec<String> {
 /// When, how often, and about what, in a line.
 pub(super) fn occurrence(group: &Group) -> String {
     let mut line = format!("at {} s: {}", seconds(group.first_ns), group.first.about);
+    if let Some(scenario) = group.first.scenario {
+        let _ = write!(line, ", in scenario {scenario}");
+    }
     if group.count > 1 {
         let _ = write!(line, "; {} in all, the last at {} s", group.count, seconds(group.last_ns));
     }

@@ -17,7 +17,9 @@ pub(super) use self::timeline::{Change, Lane, Mark, Step, Timeline};
 use super::plain::Plain;
 use super::words::{count, seconds};
 use crate::analysis::Judged;
-use crate::model::{Event, EventKind, Vendor, Verdict};
+use crate::model::{
+    Case, CaseOutcome, Event, EventKind, Judgement, Run, ScenarioResult, Vendor, Verdict,
+};
 use crate::oracle::{Absent, End};
 use crate::source::Skipped;
 
@@ -52,6 +54,10 @@ pub(super) enum Ended {
 pub(super) struct Source {
     /// The name of the file, as it was given.
     pub path: Option<String>,
+    /// The run of `check` that it is.
+    pub run: Option<Run>,
+    /// What came of the scenarios of that.
+    pub scenarios: Vec<ScenarioResult>,
     /// Observations.
     pub events: u64,
     /// Time of the first and of the last, in nanoseconds.
@@ -83,6 +89,8 @@ pub(super) struct Counts {
     pub advisory: u64,
     pub undetermined: u64,
     pub mismatch: u64,
+    /// Mismatches that are known ones.
+    pub known: u64,
 }
 
 /// A loss or a gap.
@@ -99,7 +107,16 @@ impl Source {
 
     /// The name of the file, or what stands for it.
     pub(super) fn name(&self) -> Plain {
-        Plain::of(self.path.as_deref().unwrap_or("this machine"))
+        let place = self.run.as_ref().map_or("this machine", |run| &run.place);
+        Plain::of(self.path.as_deref().unwrap_or(place))
+    }
+
+    /// Kernel and CPU, as far as they are known.
+    pub(super) fn machine(&self) -> Option<String> {
+        let machine = self.machine.as_ref().map(Machine::to_string);
+        let Some(Run { release, cpu, .. }) = &self.run else { return machine };
+        let machine = machine.unwrap_or_else(|| format!("Linux {release}"));
+        Some(format!("{machine}, on {cpu}"))
     }
 
     /// Whether something of it was not seen.
@@ -153,11 +170,12 @@ impl Source {
 }
 
 impl Counts {
-    fn add(&mut self, verdict: Verdict) {
-        let count = match verdict {
+    fn add(&mut self, judgement: &Judgement) {
+        let count = match judgement.verdict {
             Verdict::Ok => &mut self.ok,
             Verdict::Advisory => &mut self.advisory,
             Verdict::Undetermined => &mut self.undetermined,
+            Verdict::Mismatch if judgement.known.is_some() => &mut self.known,
             Verdict::Mismatch => &mut self.mismatch,
         };
         *count += 1;
@@ -165,7 +183,7 @@ impl Counts {
 
     /// Answers of any kind.
     pub(super) fn all(self) -> u64 {
-        self.ok + self.advisory + self.undetermined + self.mismatch
+        self.ok + self.advisory + self.undetermined + self.mismatch + self.known
     }
 
     /// The rule was asked, and never could answer.
@@ -179,6 +197,7 @@ impl Counts {
             advisory: self.advisory + other.advisory,
             undetermined: self.undetermined + other.undetermined,
             mismatch: self.mismatch + other.mismatch,
+            known: self.known + other.known,
         }
     }
 }
@@ -187,6 +206,27 @@ impl Digest {
     /// What comes next is from this file.
     pub(super) fn source(&mut self, name: &str) {
         self.sources.push(Source { path: Some(name.to_owned()), ..Source::default() });
+    }
+
+    /// What comes next is of this run.
+    pub(super) fn run(&mut self, run: &Run) {
+        let plain = |text: &str| Plain::of(text).to_string();
+        self.current().1.run = Some(Run {
+            place: plain(&run.place),
+            cpu: plain(&run.cpu),
+            release: plain(&run.release),
+            command: plain(&run.command),
+        });
+    }
+
+    /// What came of a scenario.
+    pub(super) fn scenario(&mut self, result: &ScenarioResult) {
+        self.current().1.scenarios.push(plain_scenario(result));
+    }
+
+    /// What came of all scenarios.
+    pub(super) fn scenarios(&self) -> impl Iterator<Item = &ScenarioResult> {
+        self.sources.iter().flat_map(|source| &source.scenarios)
     }
 
     /// Something of the file could not be read.
@@ -205,7 +245,7 @@ impl Digest {
         let (number, source) = self.current();
         source.event(&judged.event);
         for judgement in &judged.judgements {
-            source.rules.of(judgement.rule).add(judgement.verdict);
+            source.rules.of(judgement.rule).add(judgement);
         }
         for judgement in &judged.judgements {
             if judgement.verdict != Verdict::Ok {
@@ -242,6 +282,26 @@ impl Digest {
         }
         let last = self.sources.len() - 1;
         (last, &mut self.sources[last])
+    }
+}
+
+fn plain_scenario(result: &ScenarioResult) -> ScenarioResult {
+    let plain = |text: &str| Plain::of(text).to_string();
+    let case = |case: &Case| Case {
+        name: plain(&case.name),
+        outcome: match &case.outcome {
+            CaseOutcome::Passed => CaseOutcome::Passed,
+            CaseOutcome::Failed(why) => CaseOutcome::Failed(plain(why)),
+            CaseOutcome::Incomplete(why) => CaseOutcome::Incomplete(plain(why)),
+            CaseOutcome::Skipped(why) => CaseOutcome::Skipped(plain(why)),
+        },
+        took: case.took,
+    };
+    ScenarioResult {
+        name: plain(&result.name),
+        cases: result.cases.iter().map(case).collect(),
+        command: plain(&result.command),
+        ..*result
     }
 }
 

@@ -6,8 +6,11 @@
 mod advice;
 mod cases;
 mod digest;
+mod github;
 mod html;
 mod junit;
+mod ktap;
+mod markdown;
 mod outcome;
 mod plain;
 mod sarif;
@@ -19,6 +22,7 @@ use std::io::{self, Write};
 
 use self::digest::Digest;
 use crate::analysis::{Judged, Summary};
+use crate::model::{Run, ScenarioResult};
 use crate::sink::Sink;
 use crate::source::Skipped;
 
@@ -34,10 +38,16 @@ pub enum Format {
     Junit,
     /// Test Anything Protocol, version 14.
     Tap,
+    /// The kernel's own form of that, KTAP version 1.
+    Ktap,
     /// SARIF 2.1.0.
     Sarif,
     /// One page of HTML, which asks for nothing else.
     Html,
+    /// Annotations, as the commands of a GitHub workflow.
+    Github,
+    /// Markdown, for the summary of a job.
+    Markdown,
 }
 
 /// Collects what is judged, and writes a report of it at the end.
@@ -55,6 +65,16 @@ impl<W: Write> Report<W> {
 }
 
 impl<W: Write> Sink for Report<W> {
+    fn run(&mut self, run: &Run) -> io::Result<()> {
+        self.digest.run(run);
+        Ok(())
+    }
+
+    fn scenario(&mut self, result: &ScenarioResult) -> io::Result<()> {
+        self.digest.scenario(result);
+        Ok(())
+    }
+
     fn source(&mut self, name: &str) -> io::Result<()> {
         self.digest.source(name);
         Ok(())
@@ -76,8 +96,11 @@ impl<W: Write> Sink for Report<W> {
             Format::Text { colour } => text::write(digest, summary, colour, out),
             Format::Junit => junit::write(digest, summary, out),
             Format::Tap => tap::write(digest, summary, out),
+            Format::Ktap => ktap::write(digest, summary, out),
             Format::Sarif => sarif::write(digest, summary, out),
             Format::Html => html::write(digest, summary, out),
+            Format::Github => github::write(digest, summary, out),
+            Format::Markdown => markdown::write(digest, summary, out),
         }?;
         self.out.flush()
     }

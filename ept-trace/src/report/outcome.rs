@@ -6,15 +6,19 @@ use super::advice::advice;
 use super::digest::Digest;
 use super::words::{count, count_as};
 use crate::analysis::Summary;
-use crate::model::Verdict;
+use crate::model::{Case, CaseOutcome, ScenarioResult, Verdict};
 
 /// What a run has come to; the first that holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
     /// Some rule is broken.
     Mismatch,
+    /// A case of a scenario failed.
+    Failed,
     /// Nothing wrong was seen, and not all was seen.
     Incomplete,
+    /// No scenario could be run.
+    Skipped,
     /// Some rule was asked, and never could answer.
     Undetermined,
     /// No rule was asked.
@@ -30,8 +34,17 @@ impl Outcome {
         let skipped = digest.sources.iter().any(|source| source.skipped > 0);
         if rules.values().any(|counts| counts.mismatch > 0) {
             Self::Mismatch
-        } else if summary.is_incomplete() || skipped {
+        } else if digest.scenarios().any(ScenarioResult::has_failed) {
+            Self::Failed
+        } else if summary.is_incomplete()
+            || skipped
+            || digest.scenarios().any(ScenarioResult::is_incomplete)
+        {
             Self::Incomplete
+        } else if digest.scenarios().next().is_some()
+            && digest.scenarios().all(ScenarioResult::is_skipped)
+        {
+            Self::Skipped
         } else if rules.values().any(|counts| counts.is_only_undetermined()) {
             Self::Undetermined
         } else if rules.is_empty() {
@@ -45,7 +58,9 @@ impl Outcome {
     pub(super) fn word(self) -> &'static str {
         match self {
             Self::Mismatch => "MISMATCH",
+            Self::Failed => "FAILED",
             Self::Incomplete => "incomplete",
+            Self::Skipped => "skipped",
             Self::Undetermined => "undetermined",
             Self::Nothing => "nothing to judge",
             Self::Clean => "clean",
@@ -65,6 +80,8 @@ pub(super) fn sentence(digest: &Digest, summary: &Summary) -> String {
             format!("{word}: {} broken, {found}", count(broken, "rule"))
         }
         Outcome::Incomplete => format!("{word}: nothing wrong in what was seen"),
+        Outcome::Failed => format!("{word}: no rule is broken"),
+        Outcome::Skipped => format!("{word}: it cannot run here"),
         Outcome::Undetermined => format!("{word}: nothing wrong was found"),
         Outcome::Nothing => format!("{word}: no rule is about what was seen"),
         Outcome::Clean => {
@@ -72,7 +89,8 @@ pub(super) fn sentence(digest: &Digest, summary: &Summary) -> String {
             format!("{word}: {}, {walks}, nothing wrong", count(summary.decisions, "decision"))
         }
     };
-    for what in [not_seen(digest, summary), not_judged(digest)].into_iter().flatten() {
+    let rest = [tried(digest), not_seen(digest, summary), not_judged(digest)];
+    for what in rest.into_iter().flatten() {
         let _ = write!(line, "; {what}");
     }
     let complaints = digest.complaints.count();
@@ -83,7 +101,33 @@ pub(super) fn sentence(digest: &Digest, summary: &Summary) -> String {
     if advisories > 0 {
         let _ = write!(line, "; {}", count_as(advisories, "advisory", "advisories"));
     }
+    let known = digest.total().known;
+    if known > 0 {
+        let _ = write!(line, "; {}", count_as(known, "known mismatch", "known mismatches"));
+    }
+    if !summary.stale.is_empty() {
+        let stale = count_as(summary.stale.len() as u64, "entry", "entries");
+        let _ = write!(line, "; {stale} of the baseline not found");
+    }
     line
+}
+
+/// How many cases came out how, if any were run.
+fn tried(digest: &Digest) -> Option<String> {
+    let cases = || digest.scenarios().flat_map(|result| &result.cases);
+    let number =
+        |is: fn(&CaseOutcome) -> bool| cases().filter(|case: &&Case| is(&case.outcome)).count();
+    let (passed, all) = (number(|outcome| *outcome == CaseOutcome::Passed), cases().count());
+    let mut line = format!("{passed} of {} passed", count(all as u64, "case"));
+    let others = [
+        (number(|outcome| matches!(outcome, CaseOutcome::Failed(_))), "failed"),
+        (number(|outcome| matches!(outcome, CaseOutcome::Incomplete(_))), "incomplete"),
+        (number(|outcome| matches!(outcome, CaseOutcome::Skipped(_))), "skipped"),
+    ];
+    for (number, how) in others.into_iter().filter(|(number, _)| *number > 0) {
+        let _ = write!(line, ", {number} {how}");
+    }
+    (all > 0).then_some(line)
 }
 
 /// What is missing, if something is.

@@ -3,6 +3,8 @@
 //! A mismatch fails at level `error`, an advisory at `warning`. What is undetermined has the kind
 //! `open`, which is the standard's word for it (3.27.9) and allows no level but `none`.
 
+mod scenario;
+
 use std::fmt::Write as _;
 use std::io;
 
@@ -11,14 +13,18 @@ use serde_json::{Value, json};
 use super::cases::occurrence;
 use super::digest::{Digest, Example, Group, Piece, Source};
 use super::outcome::sentence;
+use super::plain::Plain;
 use super::words::{in_short, part, seconds};
 use crate::analysis::Summary;
-use crate::model::Verdict;
+use crate::model::{ScenarioResult, Verdict};
 use crate::rules::{RULES, Rule};
 
 /// Of the standard's errata 01.
 const SCHEMA: &str = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/\
     sarif-schema-2.1.0.json";
+
+/// What a run of `check` is called, which has no file; some services take no result without one.
+const RUN: &str = "ept-trace-check";
 
 /// Writes the report.
 pub(super) fn write(
@@ -28,7 +34,11 @@ pub(super) fn write(
 ) -> io::Result<()> {
     let verdicts = [Verdict::Mismatch, Verdict::Advisory, Verdict::Undetermined];
     let groups = verdicts.into_iter().flat_map(|verdict| digest.findings.with(verdict));
-    let results: Vec<_> = groups.map(|group| result(digest, group)).collect();
+    let groups = groups.chain(digest.findings.known());
+    let mut results: Vec<_> = groups.map(|group| result(digest, group)).collect();
+    let mut rules: Vec<_> = RULES.iter().map(rule).collect();
+    results.extend(scenario::failures(digest, rules.len()));
+    rules.extend(digest.scenarios().map(scenario::rule));
     let log = json!({
         "$schema": SCHEMA,
         "version": "2.1.0",
@@ -36,13 +46,18 @@ pub(super) fn write(
             "tool": { "driver": {
                 "name": "ept-trace",
                 "semanticVersion": env!("CARGO_PKG_VERSION"),
-                "rules": RULES.iter().map(rule).collect::<Vec<_>>(),
+                "rules": rules,
             } },
             "artifacts": digest.sources.iter().map(artifact).collect::<Vec<_>>(),
             "results": results,
             "invocations": [invocation(digest, summary)],
             "columnKind": "unicodeCodePoints",
-            "properties": { "summary": summary, "verdict": sentence(digest, summary) },
+            "properties": {
+                "summary": summary,
+                "verdict": sentence(digest, summary),
+                "run": digest.sources.first().and_then(|source| source.run.as_ref()),
+                "scenarios": digest.scenarios().map(scenario::properties).collect::<Vec<_>>(),
+            },
         }],
     });
     serde_json::to_writer_pretty(&mut *out, &log)?;
@@ -63,6 +78,10 @@ fn rule(rule: &Rule) -> Value {
 fn artifact(source: &Source) -> Value {
     match &source.path {
         Some(path) => json!({ "location": { "uri": uri(path) }, "roles": ["analysisTarget"] }),
+        None if source.run.is_some() => json!({
+            "location": { "uri": RUN },
+            "description": { "text": source.name().as_str() },
+        }),
         None => json!({ "description": { "text": source.name().as_str() } }),
     }
 }
@@ -107,6 +126,7 @@ fn result(digest: &Digest, group: &Group) -> Value {
         "message": { "text": format!("{message}\n{}", occurrence(group)) },
         "locations": location(digest, group.source, place.as_deref()),
         "occurrenceCount": group.count.max(1),
+        "suppressions": suppressions(group),
         "partialFingerprints": {
             "findingInWords/v1": format!("{} {}: {}", group.rule, group.verdict, group.words),
         },
@@ -116,6 +136,12 @@ fn result(digest: &Digest, group: &Group) -> Value {
             "evidence": examples.map(example).collect::<Vec<_>>(),
         },
     })
+}
+
+/// Why a finding is accepted. By the standard (3.27.23) either all results of a run say so, or none.
+fn suppressions(group: &Group) -> Vec<Value> {
+    let accepted = |reason: &Plain| json!({ "kind": "external", "status": "accepted", "justification": reason.as_str() });
+    group.known.iter().map(accepted).collect()
 }
 
 fn example(example: &Example) -> Value {
@@ -132,8 +158,10 @@ fn example(example: &Example) -> Value {
 
 fn location(digest: &Digest, source: usize, place: Option<&str>) -> Vec<Value> {
     let mut location = json!({});
-    if let Some(path) = digest.sources.get(source).and_then(|source| source.path.as_deref()) {
-        let artifact = json!({ "uri": uri(path), "index": source });
+    let of = digest.sources.get(source);
+    let run = of.filter(|source| source.run.is_some()).map(|_| RUN.to_owned());
+    if let Some(uri) = of.and_then(|source| source.path.as_deref()).map(uri).or(run) {
+        let artifact = json!({ "uri": uri, "index": source });
         location["physicalLocation"] = json!({ "artifactLocation": artifact });
     }
     if let Some(place) = place {
@@ -157,11 +185,19 @@ fn invocation(digest: &Digest, summary: &Summary) -> Value {
             notify("error", number, line);
         }
     }
+    for (level, text) in digest.scenarios().flat_map(scenario::notifications) {
+        notify(level, 0, text);
+    }
+    for stale in &summary.stale {
+        notify("note", 0, format!("known, and not found: {}", Plain::of(stale)));
+    }
     for complaint in digest.complaints.first() {
         let at = seconds(complaint.first_ns);
         let text = format!("at {at} s, {}: {}", complaint.by, complaint.text);
         notify("warning", complaint.source, text);
     }
-    let is_complete = !summary.is_incomplete() && !digest.sources.iter().any(Source::is_incomplete);
+    let is_complete = !summary.is_incomplete()
+        && !digest.sources.iter().any(Source::is_incomplete)
+        && !digest.scenarios().any(ScenarioResult::is_incomplete);
     json!({ "executionSuccessful": is_complete, "toolExecutionNotifications": notifications })
 }

@@ -1,16 +1,20 @@
-//! TAP, the Test Anything Protocol, version 14: a test point for each rule, with YAML beneath.
+//! TAP, the Test Anything Protocol, version 14: a test point for each scenario, whose cases are a
+//! subtest, and for each rule, with YAML beneath.
 //!
 //! The YAML is written with JSON's strings, which YAML 1.2 takes as they are.
 
 use std::io::{self, Write};
 
-use super::cases::{Answer, Case, cases, evidence, occurrence};
+use super::cases::{Answer, Case, cases, cases_of, evidence, occurrence};
 use super::digest::Digest;
 use super::outcome::sentence;
+use super::plain::Plain;
 use crate::analysis::Summary;
+use crate::model::ScenarioResult;
 
 /// Writes the report.
 pub(super) fn write(digest: &Digest, summary: &Summary, out: &mut impl Write) -> io::Result<()> {
+    let scenarios: Vec<_> = digest.scenarios().collect();
     let mut points = vec![];
     for (number, source) in digest.sources.iter().enumerate() {
         let name = source.name();
@@ -19,33 +23,69 @@ pub(super) fn write(digest: &Digest, summary: &Summary, out: &mut impl Write) ->
     }
     writeln!(out, "TAP version 14")?;
     // By the grammar, nothing is between the version and the plan.
-    writeln!(out, "1..{}", points.len())?;
+    writeln!(out, "1..{}", scenarios.len() + points.len())?;
     writeln!(out, "# {}", sentence(digest, summary))?;
     for source in &digest.sources {
-        match &source.machine {
+        match source.machine() {
             Some(machine) => writeln!(out, "# {}: {machine}", source.name())?,
             None => writeln!(out, "# {}", source.name())?,
         }
     }
+    for stale in &summary.stale {
+        writeln!(out, "# known, and not found: {}", Plain::of(stale))?;
+    }
+    for (index, result) in scenarios.iter().enumerate() {
+        subtest(out, index + 1, result)?;
+    }
     for (index, (prefix, case)) in points.iter().enumerate() {
-        point(out, index + 1, prefix, case)?;
+        point(out, "", scenarios.len() + index + 1, prefix, case)?;
     }
     Ok(())
 }
 
-fn point(out: &mut impl Write, number: usize, prefix: &str, case: &Case<'_>) -> io::Result<()> {
+/// A scenario: its cases, four columns in, and then its own point.
+fn subtest(out: &mut impl Write, number: usize, result: &ScenarioResult) -> io::Result<()> {
+    writeln!(out, "# Subtest: {}", escaped(&result.name))?;
+    let cases = cases_of(result);
+    writeln!(out, "    1..{}", cases.len())?;
+    for (index, case) in cases.iter().enumerate() {
+        point(out, "    ", index + 1, "", case)?;
+    }
+    let ok = if result.has_failed() || result.is_incomplete() { "not ok" } else { "ok" };
+    let skip = if result.is_skipped() { " # SKIP no case could be run" } else { "" };
+    writeln!(out, "{ok} {number} - {}{skip}", escaped(&result.name))?;
+    writeln!(out, "  ---\n  duration_ms: {}", result.took.as_millis())?;
+    writeln!(out, "  mismatches: {}", result.mismatches)?;
+    writeln!(out, "  command: {}\n  ...", quoted(&result.command)?)
+}
+
+/// A point, `indent` in.
+fn point(
+    out: &mut impl Write,
+    indent: &str,
+    number: usize,
+    prefix: &str,
+    case: &Case<'_>,
+) -> io::Result<()> {
     let ok = match case.answer {
         Answer::Passed | Answer::Skipped => "ok",
-        Answer::Failed | Answer::Incomplete => "not ok",
+        Answer::Failed | Answer::Incomplete | Answer::Known => "not ok",
     };
-    write!(out, "{ok} {number} - {}", escaped(&format!("{prefix}{}", case.name)))?;
-    if case.answer == Answer::Skipped {
-        write!(out, " # SKIP {}", escaped(&case.message))?;
+    write!(out, "{indent}{ok} {number} - {}", escaped(&format!("{prefix}{}", case.name)))?;
+    match case.answer {
+        Answer::Skipped => write!(out, " # SKIP {}", escaped(&case.message))?,
+        // Its failure is expected, and fails nothing.
+        Answer::Known => write!(out, " # TODO known: {}", escaped(&case.message))?,
+        Answer::Passed | Answer::Failed | Answer::Incomplete => {}
     }
     writeln!(out)?;
-    let has_diagnostics = !case.groups.is_empty() || !case.not_seen.is_empty();
+    let has_diagnostics = !case.groups.is_empty() || !case.lines.is_empty() || case.took.is_some();
     if has_diagnostics && case.answer != Answer::Skipped {
-        diagnostics(out, case)?;
+        let mut text = vec![];
+        diagnostics(&mut text, case)?;
+        for line in String::from_utf8_lossy(&text).lines() {
+            writeln!(out, "{indent}{line}")?;
+        }
     }
     Ok(())
 }
@@ -55,9 +95,12 @@ fn diagnostics(out: &mut impl Write, case: &Case<'_>) -> io::Result<()> {
     if !case.message.is_empty() {
         writeln!(out, "  message: {}", quoted(&case.message)?)?;
     }
-    if !case.not_seen.is_empty() {
-        writeln!(out, "  not_seen:")?;
-        for line in &case.not_seen {
+    if let Some(took) = case.took {
+        writeln!(out, "  duration_ms: {}", took.as_millis())?;
+    }
+    if !case.lines.is_empty() {
+        writeln!(out, "  details:")?;
+        for line in &case.lines {
             writeln!(out, "    - {}", quoted(line)?)?;
         }
     }
@@ -67,6 +110,9 @@ fn diagnostics(out: &mut impl Write, case: &Case<'_>) -> io::Result<()> {
     for group in &case.groups {
         writeln!(out, "    - verdict: {}", quoted(&group.verdict.to_string())?)?;
         writeln!(out, "      message: {}", quoted(group.first.message.as_str())?)?;
+        if let Some(reason) = &group.known {
+            writeln!(out, "      known: {}", quoted(reason.as_str())?)?;
+        }
         writeln!(out, "      count: {}", group.count)?;
         writeln!(out, "      about: {}", quoted(&occurrence(group))?)?;
         let evidence = evidence(group);

@@ -13,12 +13,12 @@ use crate::model::{
 
 fn judged(time_ns: u64, kind: EventKind, judgements: Vec<Judgement>) -> Judged {
     let event = Event { time_ns, kind };
-    Judged { event, judgements, mode: None, expected_level: None, not_judged: None, walk_end: None }
+    Judged { judgements, ..Judged::of(event) }
 }
 
 fn says(verdict: Verdict, message: String) -> Judgement {
     let evidence = vec![Evidence::new("root level", 4, "the test")];
-    Judgement { rule: "EPT103", verdict, message: message.into(), evidence }
+    Judgement { rule: "EPT103", verdict, message: message.into(), evidence, known: None }
 }
 
 fn decided(vm: u32, maxphyaddr: u32, level: u8) -> EventKind {
@@ -157,10 +157,10 @@ fn undetermined_is_what_never_could_be_judged() {
 /// What `junit-10.xsd` of Jenkins' plugin `xunit` knows, as far as it is used.
 const KNOWN: [(&str, &[&str]); 9] = [
     ("testsuites", &["name", "tests", "failures", "errors"]),
-    ("testsuite", &["name", "tests", "failures", "errors", "skipped"]),
+    ("testsuite", &["name", "tests", "failures", "errors", "skipped", "time"]),
     ("properties", &[]),
     ("property", &["name", "value"]),
-    ("testcase", &["name", "classname"]),
+    ("testcase", &["name", "classname", "time"]),
     ("failure", &["type", "message"]),
     ("error", &["type", "message"]),
     ("skipped", &["type", "message"]),

@@ -3,12 +3,13 @@
 use std::io::{self, Write};
 
 use super::advice::advice;
+use super::cases::{occurrence, repeat_with};
 use super::digest::{Counts, Digest, Group};
 use super::outcome::{Outcome, sentence};
 use super::plain::Plain;
-use super::words::{count, rule_name, seconds};
+use super::words::{count, count_as, rule_name, seconds};
 use crate::analysis::{LevelShape, Summary};
-use crate::model::Verdict;
+use crate::model::{Case, Verdict};
 
 /// Writes the report.
 pub(super) fn write(
@@ -19,8 +20,10 @@ pub(super) fn write(
 ) -> io::Result<()> {
     let mut page = Page { digest, colour, out };
     page.head(summary)?;
+    page.scenarios()?;
     page.findings(Verdict::Mismatch, "Findings")?;
     page.findings(Verdict::Advisory, "Advisories: legal, and will hurt someone")?;
+    page.known(summary)?;
     page.undetermined()?;
     page.complaints()?;
     page.missing()?;
@@ -49,8 +52,10 @@ impl<W: Write> Page<'_, W> {
         let outcome = Outcome::of(self.digest, summary);
         let word = outcome.word();
         let verdict = match outcome {
-            Outcome::Mismatch => Verdict::Mismatch,
-            Outcome::Incomplete | Outcome::Undetermined | Outcome::Nothing => Verdict::Undetermined,
+            Outcome::Mismatch | Outcome::Failed => Verdict::Mismatch,
+            Outcome::Incomplete | Outcome::Skipped | Outcome::Undetermined | Outcome::Nothing => {
+                Verdict::Undetermined
+            }
             Outcome::Clean => Verdict::Ok,
         };
         let rest = sentence.strip_prefix(word).unwrap_or_default();
@@ -60,10 +65,62 @@ impl<W: Write> Page<'_, W> {
             if let Some((first, last)) = source.span {
                 write!(self.out, ", {} to {} s", seconds(first), seconds(last))?;
             }
-            if let Some(machine) = &source.machine {
+            if let Some(machine) = source.machine() {
                 write!(self.out, ", {machine}")?;
             }
             writeln!(self.out)?;
+        }
+        Ok(())
+    }
+
+    fn scenarios(&mut self) -> io::Result<()> {
+        if self.digest.scenarios().next().is_none() {
+            return Ok(());
+        }
+        writeln!(self.out, "\n{:<12} {:<10} {:>7} {:>8}", "scenario", "", "passed", "seconds")?;
+        for result in self.digest.scenarios() {
+            let passed = format!("{}/{}", result.passed(), result.cases.len());
+            let took = result.took.as_secs_f64();
+            writeln!(
+                self.out,
+                "{:<12} {:<10} {passed:>7} {took:>8.1}",
+                result.name,
+                result.word()
+            )?;
+            for Case { name, outcome, .. } in &result.cases {
+                if let Some(why) = outcome.reason() {
+                    writeln!(self.out, "  {name}: {}: {why}", outcome.word())?;
+                }
+            }
+            if result.mismatches > 0 {
+                writeln!(self.out, "  {}", count_as(result.mismatches, "mismatch", "mismatches"))?;
+            }
+            if result.is_bad() {
+                writeln!(self.out, "  {}", repeat_with(result))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn known(&mut self, summary: &Summary) -> io::Result<()> {
+        let groups = self.digest.findings.known();
+        if !groups.is_empty() {
+            writeln!(self.out, "\nKnown: in the baseline, each for a reason")?;
+        }
+        for group in groups {
+            let (name, verdict) = (rule_name(group.rule), group.verdict);
+            let message = &group.first.message;
+            writeln!(self.out, "  {} {name}  {verdict}: {message}", group.rule)?;
+            if let Some(reason) = &group.known {
+                writeln!(self.out, "    known: {reason}")?;
+            }
+            writeln!(self.out, "    {}", occurrence(group))?;
+        }
+        if !summary.stale.is_empty() {
+            writeln!(self.out, "\nIn the baseline, and not found")?;
+        }
+        for stale in &summary.stale {
+            writeln!(self.out, "  {}", Plain::of(stale))?;
         }
         Ok(())
     }
@@ -85,7 +142,11 @@ impl<W: Write> Page<'_, W> {
         let name = rule_name(group.rule);
         let verdict = self.coloured(&group.verdict.to_string(), group.verdict);
         writeln!(self.out, "\n  {} {name}  {verdict}: {}", group.rule, example.message)?;
-        writeln!(self.out, "    at {} s: {}", seconds(example.time_ns), example.about)?;
+        write!(self.out, "    at {} s: {}", seconds(example.time_ns), example.about)?;
+        match example.scenario {
+            Some(scenario) => writeln!(self.out, ", in scenario {scenario}")?,
+            None => writeln!(self.out)?,
+        }
         if self.digest.sources.len() > 1 {
             writeln!(self.out, "    in {}", self.name(group.source))?;
         }
@@ -181,7 +242,8 @@ impl<W: Write> Page<'_, W> {
         )?;
         for (id, counts) in rules {
             let rule = format!("{id} {}", rule_name(id));
-            let Counts { ok, advisory, undetermined, mismatch } = counts;
+            let Counts { ok, advisory, undetermined, mismatch, known } = counts;
+            let mismatch = mismatch + known;
             writeln!(
                 self.out,
                 "{rule:<30} {mismatch:>9} {undetermined:>13} {advisory:>9} {ok:>10}"

@@ -154,7 +154,7 @@ impl Rule {
         message: impl Into<Cow<'static, str>>,
         evidence: Vec<Evidence>,
     ) -> Judgement {
-        Judgement { rule: self.id, verdict, message: message.into(), evidence }
+        Judgement { rule: self.id, verdict, message: message.into(), evidence, known: None }
     }
 }
 

@@ -1,5 +1,7 @@
 //! JSON lines: one object a line, each with its `type`. Described in `docs/json.md`.
 
+mod root;
+mod scenario;
 mod spte_change;
 mod walk;
 
@@ -8,13 +10,15 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
+use self::root::{LoadLine, ShadowLine};
+use self::scenario::{CaseLine, ScenarioLine};
 use self::spte_change::SpteChangeLine;
 use self::walk::WalkLine;
 use super::Sink;
 use crate::analysis::{Judged, Summary};
 use crate::model::{
     ConfigureMmu, CpuidLeaves, EventKind, Evidence, FaultLoop, HookStatus, Inputs, KernelFacts,
-    Load, Mode, Nested, PageFaultHandler, ShadowMmu, Verdict,
+    Mode, PageFaultHandler, Run, ScenarioResult, Verdict,
 };
 
 /// Writes JSON lines.
@@ -26,6 +30,12 @@ pub struct Json<W> {
 #[derive(Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 enum Line<'a> {
+    Run {
+        #[serde(flatten)]
+        run: &'a Run,
+    },
+    Scenario(ScenarioLine<'a>),
+    Case(CaseLine<'a>),
     Hook {
         #[serde(flatten)]
         status: &'a HookStatus,
@@ -81,6 +91,10 @@ enum Line<'a> {
         verdict: Verdict,
         message: &'a str,
         evidence: &'a [Evidence],
+        #[serde(skip_serializing_if = "Option::is_none")]
+        scenario: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        known: Option<&'a str>,
     },
     Loss {
         time_ns: u64,
@@ -119,47 +133,6 @@ struct DecisionLine<'a> {
 }
 
 #[derive(Serialize)]
-struct LoadLine<'a> {
-    time_ns: u64,
-    vm: u32,
-    pid: u32,
-    vcpu: u32,
-    maxphyaddr: Option<u32>,
-    nested: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    eptp: Option<String>,
-    root_hpa: String,
-    level: u8,
-    mmu_root_level: Option<u8>,
-    page_level: Option<u8>,
-    verdict: Verdict,
-    rules: Rules<'a>,
-    observed_by: &'a str,
-}
-
-#[derive(Serialize)]
-struct ShadowLine<'a> {
-    time_ns: u64,
-    vm: u32,
-    pid: u32,
-    vcpu: u32,
-    maxphyaddr: Option<u32>,
-    shadows: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    eptp12: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    shown_ept_capability: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    l1_cr4: Option<String>,
-    root_level: Option<u8>,
-    walk_level: Option<u8>,
-    direct: Option<bool>,
-    verdict: Verdict,
-    rules: Rules<'a>,
-    observed_by: &'a str,
-}
-
-#[derive(Serialize)]
 struct FaultLoopLine<'a> {
     time_ns: u64,
     vm: u32,
@@ -188,53 +161,6 @@ struct VmcsDumpLine<'a> {
 }
 
 type Rules<'a> = BTreeMap<&'a str, Verdict>;
-
-impl<'a> LoadLine<'a> {
-    fn new(load: &'a Load, time_ns: u64, verdict: Verdict, rules: Rules<'a>) -> Self {
-        Self {
-            time_ns,
-            vm: load.vm,
-            pid: load.pid,
-            vcpu: load.vcpu,
-            maxphyaddr: load.maxphyaddr,
-            nested: load.nested,
-            eptp: load.eptp.map(hex),
-            root_hpa: hex(load.root_hpa),
-            level: load.level,
-            mmu_root_level: load.mmu_level,
-            page_level: load.page_level(),
-            verdict,
-            rules,
-            observed_by: &load.observed_by,
-        }
-    }
-}
-
-impl<'a> ShadowLine<'a> {
-    fn new(mmu: &'a ShadowMmu, time_ns: u64, verdict: Verdict, rules: Rules<'a>) -> Self {
-        let (shadows, eptp12, shown, l1_cr4) = match mmu.nested {
-            Nested::Ept { eptp12, shown } => ("ept", eptp12, shown, None),
-            Nested::Npt { l1 } => ("npt", None, None, l1.map(|(cr4, _)| cr4)),
-        };
-        Self {
-            time_ns,
-            vm: mmu.vm,
-            pid: mmu.pid,
-            vcpu: mmu.vcpu,
-            maxphyaddr: mmu.maxphyaddr,
-            shadows,
-            eptp12: eptp12.map(hex),
-            shown_ept_capability: shown.map(u64::from).map(hex),
-            l1_cr4: l1_cr4.map(hex),
-            root_level: mmu.level,
-            walk_level: mmu.walk_level,
-            direct: mmu.direct,
-            verdict,
-            rules,
-            observed_by: &mmu.observed_by,
-        }
-    }
-}
 
 impl<'a> FaultLoopLine<'a> {
     fn new(faults: &FaultLoop, time_ns: u64, verdict: Verdict, rules: Rules<'a>) -> Self {
@@ -284,6 +210,8 @@ impl<W: Write> Json<W> {
                 verdict: judgement.verdict,
                 message: &judgement.message,
                 evidence: &judgement.evidence,
+                scenario: judged.scenario,
+                known: judgement.known.as_deref(),
             })?;
         }
         Ok(())
@@ -296,6 +224,17 @@ impl<W: Write> Json<W> {
 }
 
 impl<W: Write> Sink for Json<W> {
+    fn run(&mut self, run: &Run) -> io::Result<()> {
+        self.line(&Line::Run { run })
+    }
+
+    fn scenario(&mut self, result: &ScenarioResult) -> io::Result<()> {
+        for case in &result.cases {
+            self.line(&Line::Case(CaseLine::new(result, case)))?;
+        }
+        self.line(&Line::Scenario(ScenarioLine::new(result)))
+    }
+
     fn event(&mut self, judged: &Judged) -> io::Result<()> {
         let time_ns = judged.event.time_ns;
         let verdict = judged.verdict();

@@ -7,6 +7,7 @@ mod text;
 use std::io;
 
 use crate::analysis::{Judged, Summary};
+use crate::model::{Run, ScenarioResult};
 use crate::source::Skipped;
 
 pub use json::Json;
@@ -16,6 +17,24 @@ pub(crate) use text::describe;
 
 /// A destination of judged observations.
 pub trait Sink {
+    /// What comes next is of this run of `check`.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be written.
+    fn run(&mut self, _run: &Run) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// What came of a scenario of it. All of them come at its end.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be written.
+    fn scenario(&mut self, _result: &ScenarioResult) -> io::Result<()> {
+        Ok(())
+    }
+
     /// What comes next is from this file, named as the user did.
     ///
     /// # Errors

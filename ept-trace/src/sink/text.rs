@@ -7,7 +7,8 @@ use std::io::{self, Write};
 use super::Sink;
 use crate::analysis::{Judged, Summary};
 use crate::model::{
-    EventKind, HookStatus, Judgement, Load, Nested, SpteChange, Vendor, Verdict, Walk,
+    EventKind, HookStatus, Judgement, Load, Nested, Run, ScenarioResult, SpteChange, Vendor,
+    Verdict, Walk,
 };
 
 /// Writes text.
@@ -64,12 +65,15 @@ impl<W: Write> Text<W> {
     }
 
     fn judgement(&mut self, judgement: &Judgement) -> io::Result<()> {
-        let Judgement { rule, verdict, message, evidence } = judgement;
+        let Judgement { rule, verdict, message, evidence, known } = judgement;
         if *verdict != Verdict::Mismatch && !self.is_news(&format!("{rule} {message}")) {
             return Ok(());
         }
         let shown = self.verdict(*verdict);
         writeln!(self.out, "    {rule} {shown}: {}", plain(message))?;
+        if let Some(reason) = known {
+            writeln!(self.out, "      known: {}", plain(reason))?;
+        }
         for part in evidence {
             let (what, value, origin) = (&part.what, &part.value, &part.origin);
             writeln!(self.out, "      {} = {}  ({})", plain(what), plain(value), plain(origin))?;
@@ -212,6 +216,19 @@ fn describe_spte(change: &SpteChange) -> String {
 }
 
 impl<W: Write> Sink for Text<W> {
+    fn run(&mut self, run: &Run) -> io::Result<()> {
+        if self.quiet {
+            return Ok(());
+        }
+        let Run { place, cpu, release, command } = run;
+        writeln!(self.out, "run          {command}")?;
+        writeln!(self.out, "on           {}, Linux {}, {}", plain(place), release, plain(cpu))
+    }
+
+    fn scenario(&mut self, result: &ScenarioResult) -> io::Result<()> {
+        writeln!(self.out, "{result}")
+    }
+
     fn event(&mut self, judged: &Judged) -> io::Result<()> {
         if let EventKind::Hooks { hooks, not_seen } = &judged.event.kind {
             return self.hooks(hooks, not_seen);
@@ -258,6 +275,12 @@ impl<W: Write> Sink for Text<W> {
             summary.lost,
             summary.gaps,
         )?;
+        if summary.known > 0 {
+            writeln!(self.out, "known        {} mismatches", summary.known)?;
+        }
+        for stale in &summary.stale {
+            writeln!(self.out, "not found    known finding, {}", plain(stale))?;
+        }
         for (why, count) in &summary.not_judged {
             writeln!(self.out, "not judged   {count} walks: {}", plain(why))?;
         }

@@ -1,9 +1,12 @@
 //! The files that reports are written of.
 
 use std::path::Path;
+use std::time::Duration;
 
 use ept_trace::analysis::LevelShape;
-use ept_trace::model::{Event, EventKind, Fact, Root, ToldRole, VmcsDump};
+use ept_trace::model::{
+    Case, CaseOutcome, Event, EventKind, Fact, Root, Run, ScenarioResult, ToldRole, VmcsDump,
+};
 use ept_trace::source::Skipped;
 use tests::{Cell, observations};
 
@@ -16,11 +19,26 @@ pub struct File {
     pub skipped: Skipped,
     /// Its tables, as their history would tell.
     pub shape: Vec<LevelShape>,
+    /// The run of `check` that it is instead, if it is one.
+    pub run: Option<Checked>,
+}
+
+/// A run of `check`.
+pub struct Checked {
+    pub run: Run,
+    pub scenarios: Vec<ScenarioResult>,
+    pub baseline: &'static str,
 }
 
 impl File {
     pub fn new(name: &str, events: Vec<Event>) -> Self {
-        Self { name: name.to_owned(), events, skipped: Skipped::default(), shape: vec![] }
+        Self {
+            name: name.to_owned(),
+            events,
+            skipped: Skipped::default(),
+            shape: vec![],
+            run: None,
+        }
     }
 }
 
@@ -78,6 +96,64 @@ pub fn faulty() -> Vec<File> {
     vec![file]
 }
 
+/// The faulty run, as one of `check` in the lab: with a case that failed, one that was skipped and
+/// one that could not be seen; what EPT202 finds is known, and another entry of the baseline is stale.
+pub fn checked() -> Vec<File> {
+    let mut files = faulty();
+    let text = |text: &str| text.to_owned();
+    let case =
+        |name: &str, outcome| Case { name: text(name), outcome, took: Duration::from_millis(1500) };
+    let scenario = |name: &str, mismatches, cases| ScenarioResult {
+        name: text(name),
+        cases,
+        took: Duration::from_secs(4),
+        mismatches,
+        command: format!("ept-trace check --seed 7 --scenario {name}"),
+    };
+    let unseen = CaseOutcome::Incomplete(text("no root level was judged"));
+    let skipped = CaseOutcome::Skipped(text("no page of 1 GiB"));
+    let failed = CaseOutcome::Failed(text("0x1, not 0x2"));
+    let scenarios = vec![
+        scenario("decision", 8, vec![case("guests", CaseOutcome::Passed), case("levels", unseen)]),
+        scenario("memory", 0, vec![case("4 KiB pages", CaseOutcome::Passed)]),
+        scenario(
+            "huge",
+            0,
+            vec![
+                case("2 MiB", CaseOutcome::Passed),
+                case("1 GiB", skipped),
+                case("split #1", failed),
+            ],
+        ),
+        scenario("mmio", 0, vec![case("hole", CaseOutcome::Skipped(text("no MMIO")))]),
+    ];
+    let run = Run {
+        place: text("the lab (vmx5, emulated)"),
+        cpu: text("Bochs <CPU>"),
+        release: text("6.12.43"),
+        command: text("ept-trace check --seed 7"),
+    };
+    let baseline = "[[known]]\nrule = \"EPT202\"\nreason = \"our patch\"\n\
+                    [[known]]\nrule = \"EPT301\"\nreason = \"gone since\"\n";
+    files[0].run = Some(Checked { run, scenarios, baseline });
+    files
+}
+
+/// The same, of which nothing could be run.
+pub fn cannot_run() -> Vec<File> {
+    let mut files = checked();
+    files[0].events.clear();
+    files[0].skipped = Skipped::default();
+    let why = CaseOutcome::Skipped("no KVM, no guests".to_owned());
+    if let Some(checked) = &mut files[0].run {
+        for scenario in &mut checked.scenarios {
+            scenario.cases.iter_mut().for_each(|case| case.outcome = why.clone());
+            scenario.mismatches = 0;
+        }
+    }
+    files
+}
+
 /// A shape that tables may have.
 pub fn shape() -> Vec<LevelShape> {
     let levels = [(5, 1, 0), (4, 1, 0), (3, 2, 1), (2, 9, 311), (1, 14, 2_907)];
@@ -90,10 +166,30 @@ pub const HOSTILE: &str = "\"'><script>alert(1)</script><img src=x onerror=alert
 
 /// The faulty run, with that in every text of it.
 pub fn hostile() -> Vec<File> {
-    let mut files = faulty();
+    make_all_hostile(faulty())
+}
+
+/// The same of a run of `check`.
+pub fn hostile_check() -> Vec<File> {
+    make_all_hostile(checked())
+}
+
+fn make_all_hostile(mut files: Vec<File>) -> Vec<File> {
     for file in &mut files {
         file.name = format!("a:b/{HOSTILE}.jsonl");
         file.skipped.note(|| HOSTILE.to_owned());
+        if let Some(Checked { run, scenarios, .. }) = &mut file.run {
+            let hostile = || HOSTILE.to_owned();
+            *run = Run { place: hostile(), cpu: hostile(), release: hostile(), command: hostile() };
+            for (number, scenario) in scenarios.iter_mut().enumerate() {
+                scenario.name = format!("{number}{HOSTILE}");
+                scenario.command = hostile();
+                for case in &mut scenario.cases {
+                    case.name = hostile();
+                    case.outcome = CaseOutcome::Failed(hostile());
+                }
+            }
+        }
         for event in &mut file.events {
             make_hostile(&mut event.kind);
         }

@@ -3,7 +3,7 @@
 use ept_trace::report::Format;
 use junit_parser::{TestCase, TestSuites, from_reader};
 
-use super::files::{File, clean, faulty};
+use super::files::{File, cannot_run, checked, clean, faulty};
 use super::{report, runs};
 
 fn read(files: &[File]) -> TestSuites {
@@ -58,4 +58,24 @@ fn each_rule_is_a_case_that_fails_passes_or_is_skipped() {
     let suites = read(&clean());
     assert_eq!((suites.failures, suites.errors), (0, 0));
     assert!(case(&suites, "completeness").status.is_success());
+}
+
+#[test]
+fn each_case_of_a_scenario_is_a_case_with_its_time() {
+    let suites = read(&checked());
+    assert_eq!(suites.suites[0].name, "the lab (vmx5, emulated)");
+    let failed = case(&suites, "split #1");
+    assert_eq!(failed.classname.as_deref(), Some("ept-trace.check.huge"));
+    assert!((failed.time - 1.5).abs() < 0.001, "{}", failed.time);
+    let failure = failed.status.failure_as_ref();
+    assert_eq!((&*failure.message, &*failure.failure_type), ("0x1, not 0x2", "failed"));
+    assert!(failure.text.contains("--seed 7 --scenario huge"), "{}", failure.text);
+    assert_eq!(case(&suites, "1 GiB").status.skipped_as_ref().message, "no page of 1 GiB");
+    assert_eq!(case(&suites, "levels").status.error_as_ref().message, "no root level was judged");
+    assert_eq!(
+        case(&suites, "EPT202 eptp-level").status.skipped_as_ref().message,
+        "known: our patch"
+    );
+    let nothing = read(&cannot_run());
+    assert_eq!((nothing.failures, nothing.errors), (0, 0));
 }

@@ -2,8 +2,10 @@
 //! ours. No kernel is booted here.
 
 mod files;
+mod github;
 mod html;
 mod junit;
+mod ktap;
 mod sarif;
 mod tap;
 mod text;
@@ -11,18 +13,21 @@ mod text;
 use std::fs;
 use std::path::Path;
 
-use ept_trace::analysis::Analysis;
+use ept_trace::analysis::{Analysis, Baseline};
 use ept_trace::report::{Format, Report};
 use ept_trace::sink::Sink as _;
 
-use files::{File, clean, faulty, hostile, nested, shape};
+use files::{File, cannot_run, checked, clean, faulty, hostile, hostile_check, nested, shape};
 
-const FORMATS: [(Format, &str); 5] = [
+const FORMATS: [(Format, &str); 8] = [
     (Format::Text { colour: false }, "txt"),
     (Format::Junit, "xml"),
     (Format::Tap, "tap"),
     (Format::Sarif, "sarif"),
     (Format::Html, "html"),
+    (Format::Ktap, "ktap"),
+    (Format::Github, "github"),
+    (Format::Markdown, "md"),
 ];
 
 /// A report of files, as `analyze` writes it.
@@ -32,13 +37,24 @@ fn report(format: Format, files: &[File]) -> String {
     let mut analysis = Analysis::default();
     for file in files {
         analysis.forget_machine();
-        report.source(&file.name).unwrap();
+        if let Some(checked) = &file.run {
+            report.run(&checked.run).unwrap();
+            let baseline = Baseline::parse(checked.baseline, |_| true).unwrap();
+            analysis.accept(baseline);
+            analysis.run_scenario(Some("decision"));
+        } else {
+            report.source(&file.name).unwrap();
+        }
         report.skipped(&file.skipped).unwrap();
         for event in &file.events {
             report.event(&analysis.judge(event.clone())).unwrap();
         }
         analysis.summary_mut().shape.extend(file.shape.clone());
+        for scenario in file.run.iter().flat_map(|checked| &checked.scenarios) {
+            report.scenario(scenario).unwrap();
+        }
     }
+    analysis.summary_mut().stale = analysis.stale();
     report.finish(analysis.summary()).unwrap();
     String::from_utf8(out).unwrap()
 }
@@ -50,6 +66,9 @@ fn runs() -> Vec<(&'static str, Vec<File>)> {
         ("faulty", faulty()),
         ("nested", nested()),
         ("hostile", hostile()),
+        ("checked", checked()),
+        ("hostile-check", hostile_check()),
+        ("cannot-run", cannot_run()),
         ("several", [clean(), faulty(), nested()].into_iter().flatten().collect()),
         ("empty", vec![File::new("empty.jsonl", vec![])]),
     ]
@@ -59,7 +78,7 @@ fn runs() -> Vec<(&'static str, Vec<File>)> {
 #[test]
 fn no_format_lets_text_of_a_file_steer() {
     for (format, _) in FORMATS {
-        let text = report(format, &hostile());
+        let text = report(format, &hostile()) + &report(format, &hostile_check());
         let steers =
             |c: &char| c.is_control() && *c != '\n' || matches!(c, '\u{202e}' | '\u{fffe}');
         assert_eq!(text.chars().find(steers), None, "{format:?}");
@@ -70,15 +89,45 @@ fn no_format_lets_text_of_a_file_steer() {
     }
 }
 
+/// Text as a reader sees it.
+fn unescaped(text: &str) -> String {
+    text.replace("&#58;", ":").replace('\\', "").replace("%3A", ":")
+}
+
 #[test]
 fn a_loss_is_in_every_format() {
     for (format, _) in FORMATS {
-        let text = report(format, &faulty());
+        let text = unescaped(&report(format, &faulty()));
         for told in
             ["7 records of kvm_mmu_page_fault return are lost", "kvm was loaded again", "line 7"]
         {
             assert!(text.contains(told), "{format:?}: {told}");
         }
+    }
+}
+
+/// Where it ran, what failed and how to repeat it, what was skipped and why, what is known and why,
+/// and what of the baseline was not found.
+#[test]
+fn all_that_came_of_check_is_in_every_format() {
+    for (format, _) in FORMATS {
+        let text = unescaped(&report(format, &checked()));
+        for told in [
+            "the lab (vmx5, emulated)",
+            "Bochs",
+            "0x1, not 0x2",
+            "ept-trace check --seed 7 --scenario huge",
+            "no page of 1 GiB",
+            "no root level was judged",
+            "our patch",
+            "gone since",
+        ] {
+            assert!(text.contains(told), "{format:?}: {told}: {text}");
+        }
+        let text = unescaped(&report(format, &cannot_run()));
+        assert!(text.contains("skipped") || text.contains("SKIP"), "{format:?}");
+        assert!(text.contains("no KVM, no") && text.contains("6.12.43"), "{format:?}: {text}");
+        assert!(!text.contains("not ok"), "{format:?}");
     }
 }
 

@@ -4,7 +4,7 @@ use ept_trace::report::Format;
 use ept_trace::rules::RULES;
 use serde_json::Value;
 
-use super::files::{File, clean, faulty, hostile};
+use super::files::{File, checked, clean, faulty, hostile};
 use super::{report, runs};
 
 const SCHEMA: &str = include_str!("../../schemas/sarif-2.1.0.json");
@@ -96,4 +96,29 @@ fn the_name_of_a_file_is_no_scheme_and_no_host() {
     files[0].name = "//host/share/a b.jsonl".to_owned();
     let log = read(&files);
     assert_eq!(log["runs"][0]["artifacts"][0]["location"]["uri"], "/.//host/share/a%20b.jsonl");
+}
+
+#[test]
+fn a_failed_case_is_a_result_and_a_known_finding_is_suppressed() {
+    let log = read(&checked());
+    let run = &log["runs"][0];
+    let results = run["results"].as_array().unwrap();
+    let case = results.iter().find(|result| result["ruleId"] == "check/huge").unwrap();
+    assert_eq!((&case["kind"], &case["level"]), (&"fail".into(), &"error".into()));
+    let index = usize::try_from(case["ruleIndex"].as_u64().unwrap()).unwrap();
+    assert_eq!(run["tool"]["driver"]["rules"][index]["id"], "check/huge");
+    for result in results {
+        let suppressions = result["suppressions"].as_array().unwrap();
+        if result["ruleId"] == "EPT202" {
+            assert_eq!(suppressions[0]["justification"], "our patch");
+        } else {
+            assert!(suppressions.is_empty(), "{result}");
+        }
+        // Services take no result without a file.
+        let artifact = &result["locations"][0]["physicalLocation"]["artifactLocation"];
+        assert_eq!(artifact["uri"], "ept-trace-check");
+    }
+    assert_eq!(run["properties"]["run"]["place"], "the lab (vmx5, emulated)");
+    assert_eq!(run["properties"]["scenarios"][2]["cases"][2]["outcome"], "failed");
+    assert_eq!(run["invocations"][0]["executionSuccessful"], false);
 }

@@ -3,7 +3,7 @@
 use ept_trace::report::Format;
 use tap_parser::{DirectiveKind, TapParser, TapStatement, TapTest};
 
-use super::files::{clean, faulty};
+use super::files::{checked, clean, faulty};
 use super::{report, runs};
 
 /// The test points; the plan must come first and be kept.
@@ -20,7 +20,9 @@ fn points<'a>(name: &str, text: &'a str) -> Vec<TapTest<'a>> {
                 points.push(point);
             }
             TapStatement::Comment(_) => {}
-            other @ TapStatement::Subtest(_) => panic!("{name}: {other:?}"),
+            TapStatement::Subtest(subtest) => {
+                points.push(subtest.ending);
+            }
         }
     }
     assert_eq!(plan, Some(points.len()), "{name}");
@@ -55,4 +57,19 @@ fn each_rule_is_a_point_with_its_evidence() {
 
     let text = report(Format::Tap, &clean());
     assert!(self::points("clean", &text).iter().all(|point| point.result));
+}
+
+#[test]
+fn a_scenario_is_a_point_after_its_cases() {
+    let text = report(Format::Tap, &checked());
+    let points = points("checked", &text);
+    let point = |name| points.iter().find(|point| point.desc == Some(name)).expect(name);
+    assert!(point("memory").result && !point("huge").result);
+    let directive = |name| point(name).directive.as_ref().expect("a directive");
+    assert!(matches!(directive("mmio").kind, DirectiveKind::Skip));
+    assert!(matches!(directive("EPT202 eptp-level").kind, DirectiveKind::Todo));
+    assert_eq!(directive("EPT202 eptp-level").reason, Some("known: our patch"));
+    for case in ["    ok 2 - 1 GiB # SKIP no page of 1 GiB\n", "    not ok 3 - split \\#1\n"] {
+        assert!(text.contains(case), "{text}");
+    }
 }

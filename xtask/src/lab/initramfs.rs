@@ -14,8 +14,9 @@ use crate::setup::modules;
 
 const INIT: &str = include_str!("../../lab/init.sh");
 /// What a command may use where the machine may be poked.
-const POKES: [(&str, &str); 3] = [
+const POKES: [(&str, &str); 4] = [
     ("bin/few", include_str!("../../lab/few.sh")),
+    ("bin/named", include_str!("../../lab/named.sh")),
     ("bin/poke", include_str!("../../lab/poke.sh")),
     ("bin/touched", include_str!("../../lab/touched.sh")),
 ];
@@ -79,7 +80,8 @@ fn read(file: &Path) -> Result<Vec<u8>> {
 /// What the guest's scripts ask of their caller.
 fn conf(cell: &Cell, options: &Options, nonce: &str) -> String {
     let kvm = if options.load_kvm { cell.cpu.module() } else { "" };
-    format!("NONCE={nonce}\nMODULES='msr {kvm}'\n")
+    // By the last, results tell that they are of the lab.
+    format!("NONCE={nonce}\nMODULES='msr {kvm}'\nexport EPT_TRACE_LAB='{}'\n", cell.cpu.name())
 }
 
 /// The command as a script, every word quoted.

@@ -1,19 +1,16 @@
 //! The arguments of `analyze`.
 
-use std::fs::File;
-use std::io::{self, BufWriter, IsTerminal as _, Write};
+use std::io::{self, IsTerminal as _};
 use std::path::PathBuf;
 
-use anyhow::{Context as _, Result};
-use clap::ValueEnum;
+use anyhow::Result;
 
 use super::facts::Given;
 use crate::cli::explain::parse_hex;
-use crate::cli::output::Colour;
+use crate::cli::judge::Judge;
+use crate::cli::reports::{self, ReportArgs};
 use crate::cli::walk::Replay;
 use crate::model::Fact;
-use crate::report::{self, Report};
-use crate::sink::{Json, Observations, Sink, Text};
 use crate::source::trace::Said;
 
 /// The arguments.
@@ -39,42 +36,11 @@ pub(in crate::cli) struct Args {
     kernel_facts: Option<PathBuf>,
     #[command(flatten)]
     pub replay: Replay,
-    /// Format of the output
-    #[arg(long, value_enum, default_value = "text")]
-    format: Format,
-    /// The same as --format json
-    #[arg(short)]
-    json: bool,
     /// Write to a file instead of the standard output
     #[arg(short, value_name = "FILE")]
     output_file: Option<PathBuf>,
-    /// Of events and JSON lines, show only what is not ok, and the counts
-    #[arg(short, long)]
-    quiet: bool,
-    /// Colour the text; auto also honours `NO_COLOR`
-    #[arg(long, value_enum, default_value = "auto")]
-    color: Colour,
-}
-
-/// A format of the output.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Format {
-    /// A report: what is wrong first, then what it rests on, then the counts
-    Text,
-    /// Every observation, a line each, as `watch` shows them
-    Events,
-    /// One JSON object a line
-    Json,
-    /// A test case for each rule, as CI reads it
-    Junit,
-    /// The same, in TAP version 14
-    Tap,
-    /// Findings in SARIF 2.1.0
-    Sarif,
-    /// One page that needs nothing else
-    Html,
-    /// The observations without verdicts, as JSON lines that `analyze` reads
-    Observations,
+    #[command(flatten)]
+    reports: ReportArgs,
 }
 
 impl Args {
@@ -98,38 +64,19 @@ impl Args {
 
     /// Whether observations are shown on a terminal as they come.
     pub(super) fn writes_lines_to_terminal(&self) -> bool {
-        let is_lines = matches!(self.format, Format::Events | Format::Json | Format::Observations);
-        (is_lines || self.json) && self.output_file.is_none() && io::stdout().is_terminal()
+        let is_on_terminal = self.output_file.is_none() && io::stdout().is_terminal();
+        is_on_terminal && self.reports.writes_lines()
     }
 
     /// Whether to print JSON lines.
     pub(super) fn is_json(&self) -> bool {
-        self.json || self.format == Format::Json
+        self.reports.is_json()
     }
 
-    /// Where it goes.
-    pub(super) fn sink(&self) -> Result<Box<dyn Sink>> {
-        let (out, is_terminal): (Box<dyn Write>, bool) = match &self.output_file {
-            Some(path) => {
-                let file = File::create(path).with_context(|| path.display().to_string())?;
-                (Box::new(file), false)
-            }
-            None => (Box::new(io::stdout()), io::stdout().is_terminal()),
-        };
-        let out = BufWriter::with_capacity(1 << 16, out);
-        let format = if self.json { Format::Json } else { self.format };
-        Ok(match format {
-            Format::Text => {
-                let colour = self.color.is_on(is_terminal);
-                Box::new(Report::new(out, report::Format::Text { colour }))
-            }
-            Format::Events => Box::new(Text::new(out, self.color.is_on(is_terminal), self.quiet)),
-            Format::Json => Box::new(Json::new(out, self.quiet)),
-            Format::Junit => Box::new(Report::new(out, report::Format::Junit)),
-            Format::Tap => Box::new(Report::new(out, report::Format::Tap)),
-            Format::Sarif => Box::new(Report::new(out, report::Format::Sarif)),
-            Format::Html => Box::new(Report::new(out, report::Format::Html)),
-            Format::Observations => Box::new(Observations::new(out)),
-        })
+    /// What judges, and writes.
+    pub(super) fn judge(&self) -> Result<Judge> {
+        let (out, is_terminal) = reports::open(self.output_file.as_deref())?;
+        // What a file is of knows no scenarios: such entries match nothing.
+        self.reports.judge(out, is_terminal, |_| true)
     }
 }

@@ -24,7 +24,7 @@ pub(super) struct BadInput(pub(super) String);
 pub(super) fn run(args: &Args) -> Result<Exit> {
     let facts = args.facts()?;
     let is_replay = args.replay.is_asked();
-    let mut judge = if is_replay { Judge::default() } else { Judge::with(args.sink()?) };
+    let mut judge = if is_replay { Judge::default() } else { args.judge()? };
     let mut is_bad = false;
     let (incidents, refused) = incident::sort(&args.files, &args.said());
     for why in refused {

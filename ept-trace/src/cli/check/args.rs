@@ -1,10 +1,11 @@
 //! The arguments, and which guests they ask for.
 
+use std::fmt::Write as _;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Result, bail};
 
-use crate::cli::output::OutputArgs;
+use crate::cli::reports::ReportArgs;
 use crate::guest::{
     Cpuid, Guest, RandomGuests, Scenario, Settings, TOUCHING_MEMORY, mixed, nested, ordinary,
     touching,
@@ -12,7 +13,13 @@ use crate::guest::{
 
 /// MAXPHYADDR of the guests that make KVM decide, unless told otherwise.
 const MAXPHYADDRS: [u8; 8] = [32, 36, 39, 40, 46, 48, 49, 52];
-/// The same for `--nested`.
+/// vCPUs of a guest with several, unless told otherwise.
+const VCPUS: u32 = 2;
+/// How much a scenario does, unless told otherwise.
+const INTENSITY: u32 = 1;
+/// Patience unless told otherwise, in seconds.
+const PATIENCE: u64 = 120;
+/// MAXPHYADDR of guests that are hypervisors.
 const NESTED_MAXPHYADDRS: [u8; 2] = [40, 52];
 
 /// The arguments.
@@ -27,11 +34,11 @@ pub(in crate::cli) struct Args {
     #[arg(long)]
     pub(super) list: bool,
     /// How much a scenario does: 1 for some hundred EPT violations, 2 for twice as many
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = INTENSITY)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=32))]
     intensity: u32,
     /// vCPUs of a guest with several
-    #[arg(long, value_name = "N", default_value_t = 2)]
+    #[arg(long, value_name = "N", default_value_t = VCPUS)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=64))]
     vcpus: u32,
     /// Repeat the random choices of this seed
@@ -42,7 +49,7 @@ pub(in crate::cli) struct Args {
     #[arg(long)]
     pub(super) reload: bool,
     /// Seconds after which a guest that does not halt, or a scenario that does not end, is given up
-    #[arg(long, value_name = "SECONDS", default_value_t = 120)]
+    #[arg(long, value_name = "SECONDS", default_value_t = PATIENCE)]
     pub(super) patience: u64,
     /// Also capture each change of an entry, and judge it against those before
     #[arg(long)]
@@ -53,8 +60,11 @@ pub(in crate::cli) struct Args {
     /// Record the observations in a file, for `analyze`
     #[arg(short, value_name = "FILE")]
     pub(super) output_file: Option<std::path::PathBuf>,
+    /// Without -o: where a recording of a run that fails is kept, in a directory of its own
+    #[arg(long, value_name = "DIR", default_value = ".", conflicts_with = "output_file")]
+    pub(super) keep: std::path::PathBuf,
     #[command(flatten)]
-    pub(super) output: OutputArgs,
+    pub(super) reports: ReportArgs,
     // The last: its heading is in force for all that follows.
     #[command(flatten)]
     guests: GuestArgs,
@@ -125,6 +135,36 @@ impl Args {
         seed
     }
 
+    /// The command that repeats these scenarios, random choices included.
+    pub(super) fn command(&self, scenarios: &[Scenario], seed: u64) -> String {
+        let mut command = format!("ept-trace check --seed {seed}");
+        if scenarios != Scenario::ALL {
+            let _ = write!(command, " --scenario {}", list(scenarios));
+        }
+        let numbers = [
+            ("--vcpus", u64::from(self.vcpus), VCPUS.into()),
+            ("--intensity", self.intensity.into(), INTENSITY.into()),
+            ("--patience", self.patience, PATIENCE),
+        ];
+        for (option, number, usual) in numbers {
+            if number != usual {
+                let _ = write!(command, " {option} {number}");
+            }
+        }
+        let flags = [
+            ("--reload", self.reload),
+            ("--history", self.history),
+            ("--tracepoints", self.tracepoints),
+        ];
+        for (option, _) in flags.into_iter().filter(|(_, is_given)| *is_given) {
+            let _ = write!(command, " {option}");
+        }
+        if scenarios.contains(&Scenario::Decision) {
+            command += &self.guests.options();
+        }
+        command
+    }
+
     /// How scenarios are to be run.
     pub(super) fn settings(&self, seed: u64, reach: Result<u8, String>) -> Settings {
         let intensity = self.intensity.into();
@@ -162,10 +202,34 @@ impl GuestArgs {
             || self.nested
     }
 
+    /// They as they are given.
+    fn options(&self) -> String {
+        let mut options = String::new();
+        let mut add = |option: &str, value: Option<String>| {
+            if let Some(value) = value {
+                let _ = write!(options, " {option} {value}");
+            }
+        };
+        let given = |values: &[u8]| (!values.is_empty()).then(|| list(values));
+        add("--maxphyaddr", given(&self.maxphyaddr));
+        add("--guest-phys-bits", self.guest_phys_bits.map(|bits| bits.to_string()));
+        add("--mixed", given(&self.mixed));
+        add("--random", self.random.map(|count| count.to_string()));
+        add("--touch", self.touch.map(|gpa| format!("{gpa:#x}")));
+        let flags = [(" --again", self.again), (" --nested", self.nested)];
+        options.extend(flags.into_iter().filter(|(_, is_given)| *is_given).map(|(flag, _)| flag));
+        options
+    }
+
     fn cpuids(&self, maxphyaddrs: &[u8]) -> Vec<Cpuid> {
         let cpuid = |&bits| Cpuid { guest_phys_bits: self.guest_phys_bits, ..Cpuid::of(bits) };
         maxphyaddrs.iter().map(cpuid).collect()
     }
+}
+
+/// Values, as a list is given on the command line.
+fn list<T: ToString>(values: &[T]) -> String {
+    values.iter().map(T::to_string).collect::<Vec<_>>().join(",")
 }
 
 /// A seed that differs from run to run; short, for people to type.
@@ -233,6 +297,24 @@ mod tests {
         assert_eq!(args("--nested --maxphyaddr 40").guests(0).count(), 2);
         // With one and with two vCPUs, neighbours both ways, and one without the leaf.
         assert_eq!(args("").guests(0).count(), 8 * 2 + 7 * 2 + 1);
+    }
+
+    #[test]
+    fn a_run_is_repeated_by_the_command_that_it_tells() {
+        for line in [
+            "--seed 7",
+            "--seed 7 --scenario huge,mmio --vcpus 3 --intensity 8 --patience 5 --reload --history",
+            "--seed 7 --scenario decision --maxphyaddr 36,52 --guest-phys-bits 0",
+            "--seed 7 --scenario decision --tracepoints --touch 0x10000 --again",
+            "--seed 7 --scenario decision,huge --mixed 36,52",
+            "--seed 7 --scenario decision --random 100",
+            "--seed 7 --scenario decision --nested",
+        ] {
+            let args = args(line);
+            assert_eq!(args.command(&args.scenarios(), 7), format!("ept-trace check {line}"));
+        }
+        let alone = args("--maxphyaddr 36 --vcpus 1").command(&[Scenario::Huge], 7);
+        assert_eq!(alone, "ept-trace check --seed 7 --scenario huge --vcpus 1");
     }
 
     #[test]

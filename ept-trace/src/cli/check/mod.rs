@@ -2,12 +2,14 @@
 //! scenarios, each of which sees for itself that KVM's tables lead where they should.
 
 mod args;
+mod keep;
 mod module;
 mod outcome;
+mod place;
 mod reach;
-mod report;
 
 use std::fmt::Write as _;
+use std::io::{self, IsTerminal as _};
 use std::time::Duration;
 
 use anyhow::{Result, anyhow};
@@ -15,20 +17,19 @@ use kvm_ioctls::Kvm;
 use tokio::time::{Instant, sleep, sleep_until};
 
 pub(super) use self::args::Args;
+use self::keep::Keep;
 use self::module::{Unloaded, require_nested};
 use self::outcome::Outcome;
 use super::Exit;
 use super::judge::Judge;
-use super::output::print;
-use crate::guest::{
-    Case, CaseOutcome, Ended, Guest, Host, Runner, Scenario, Settings, run as run_guest,
-};
+use super::output::{self, print};
+use crate::guest::{Ended, Guest, Host, Runner, Scenario, Settings, run as run_guest};
 use crate::kernel::Filter;
-use crate::live::{CannotRun, Options, Session, preflight};
-use crate::model::{Event, EventKind};
+use crate::live::{CannotRun, Options, Session, clock, preflight};
+use crate::model::{Case, CaseOutcome, Event, EventKind};
 
 /// Drives the guests and judges.
-pub(super) fn run(args: Args) -> Result<Exit> {
+pub(super) fn run(args: &Args) -> Result<Exit> {
     if args.list {
         let mut list = String::new();
         for scenario in Scenario::ALL {
@@ -37,16 +38,55 @@ pub(super) fn run(args: Args) -> Result<Exit> {
         print(&list)?;
         return Ok(Exit::Clean);
     }
+    let is_scenario = |name: &str| name.parse::<Scenario>().is_ok();
+    let is_terminal = io::stdout().is_terminal();
+    let mut judge = args.reports.judge(Box::new(output::lines()), is_terminal, is_scenario)?;
+    let scenarios = args.scenarios();
+    let seed = args.seed();
+    let command = args.command(&scenarios, seed);
+    judge.run(&place::here(command.clone()))?;
+    let mut outcome = Outcome::new(args.may_be_refused());
+    let mut kept = None;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(check(args))
+    let ran = runtime.block_on(check(args, seed, &mut judge, &mut outcome, &mut kept));
+    // What could not be run is in every report, and so is why.
+    let why = match &ran {
+        Ok(()) => CaseOutcome::Skipped("KVM does not let go of the guests before".to_owned()),
+        Err(err) if err.is::<CannotRun>() => CaseOutcome::Skipped(format!("{err:#}")),
+        Err(err) => CaseOutcome::Failed(format!("{err:#}")),
+    };
+    outcome.not_run(&scenarios, &why);
+    for result in outcome.results(|scenario| args.command(&[scenario], seed)) {
+        judge.scenario(result)?;
+    }
+    judge.finish()?;
+    ran?;
+    let exit = outcome.conclude(judge.summary());
+    let recorded = judge.end_recording();
+    if kept.is_none() {
+        recorded?;
+    }
+    if matches!(exit, Exit::Mismatch | Exit::Failure) {
+        eprintln!("ept-trace: all of it can be repeated with: {command}");
+        if let Some(kept) = kept {
+            eprintln!("ept-trace: it is recorded in {}", kept.keep().display());
+        }
+    }
+    Ok(exit)
 }
 
-async fn check(args: Args) -> Result<Exit> {
+async fn check(
+    args: &Args,
+    seed: u64,
+    judge: &mut Judge,
+    outcome: &mut Outcome,
+    kept: &mut Option<Keep>,
+) -> Result<()> {
     // Whatever can fail without touching the machine comes first.
     preflight()?;
-    let mut judge = Judge::new(&args.output);
-    if let Some(path) = &args.output_file {
-        judge.record_to(path, None)?;
+    match &args.output_file {
+        Some(path) => judge.record_to(path, None)?,
+        None => *kept = Keep::new(&args.keep, judge),
     }
     if args.is_nested() {
         require_nested()?;
@@ -69,18 +109,17 @@ async fn check(args: Args) -> Result<Exit> {
         ..Options::default()
     })?;
     let first = session.first_events();
-    let outcome = Outcome::new(args.may_be_refused());
     let reach = Err("KVM's set-up is not known".to_owned());
-    let mut check = Check { session, judge, outcome, reach };
+    let mut check = Check { session, judge, outcome, reach, begun: Vec::new() };
     for event in first {
         check.judge(event)?;
     }
     if let Some(unloaded) = unloaded {
         check.load(unloaded).await?;
     }
-    let seed = args.seed();
     let patience = Duration::from_secs(args.patience);
     for scenario in args.scenarios() {
+        check.begin(scenario);
         let may_go_on = match scenario {
             Scenario::Decision => check.drive(args.guests(seed), patience, args.may_hang()).await?,
             scenario => {
@@ -96,22 +135,29 @@ async fn check(args: Args) -> Result<Exit> {
 }
 
 /// A run of `check`.
-struct Check {
+struct Check<'a> {
     session: Session,
-    judge: Judge,
-    outcome: Outcome,
+    outcome: &'a mut Outcome,
+    judge: &'a mut Judge,
     /// How many bits of address KVM's tables reach.
     reach: Result<u8, String>,
+    /// The scenarios that have begun, and when, in nanoseconds.
+    begun: Vec<(u64, Scenario)>,
 }
 
-impl Check {
+impl Check<'_> {
+    /// A scenario begins.
+    fn begin(&mut self, scenario: Scenario) {
+        self.begun.push((clock(), scenario));
+        self.outcome.begin();
+    }
+
     /// Judges an event.
     fn judge(&mut self, event: Event) -> Result<()> {
         if let EventKind::Facts(facts) = &event.kind {
             self.reach = reach::of(facts);
         }
-        self.outcome.note(&self.judge.event(event)?);
-        Ok(())
+        judge_event(self.judge, self.outcome, &self.begun, event)
     }
 
     /// Judges the next events.
@@ -192,23 +238,34 @@ impl Check {
             self.outcome.ran(scenario, cases);
             return Ok(true);
         }
-        let how = CaseOutcome::Failed(format!("did not end within {} s", patience.as_secs()));
-        self.outcome.ran(scenario, vec![Case { name: "patience".to_owned(), outcome: how }]);
+        let outcome = CaseOutcome::Failed(format!("did not end within {} s", patience.as_secs()));
+        let case = Case { name: "patience".to_owned(), outcome, took: patience };
+        self.outcome.ran(scenario, vec![case]);
         Ok(runner.interrupt().await)
     }
 
-    /// Takes in the last events, and says how it went.
-    fn finish(mut self) -> Result<Exit> {
+    /// Takes in the last events.
+    fn finish(self) -> Result<()> {
         let (last, counts) = self.session.finish()?;
         for event in last {
-            self.outcome.note(&self.judge.event(event)?);
+            judge_event(self.judge, self.outcome, &self.begun, event)?;
         }
         self.judge.summary_mut().hooks = counts;
-        self.judge.finish()?;
-        let exit = self.outcome.conclude(self.judge.summary());
-        self.judge.end_recording()?;
-        Ok(exit)
+        Ok(())
     }
+}
+
+/// Judges an event, which may be of a scenario that has ended meanwhile.
+fn judge_event(
+    judge: &mut Judge,
+    outcome: &mut Outcome,
+    begun: &[(u64, Scenario)],
+    event: Event,
+) -> Result<()> {
+    let of = begun.iter().rev().find(|(began, _)| *began <= event.time_ns);
+    judge.run_scenario(of.map(|(_, scenario)| scenario.name()));
+    outcome.note(&judge.event(event)?);
+    Ok(())
 }
 
 fn open_kvm() -> Result<Kvm> {

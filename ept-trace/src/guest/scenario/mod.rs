@@ -20,11 +20,13 @@ mod vcpus;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::atomic::AtomicBool;
+use std::time::Instant;
 
 use anyhow::Result;
 use kvm_ioctls::Kvm;
 
 use super::random::SplitMix64;
+use crate::model::{Case, CaseOutcome};
 
 /// A scenario of `check`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -154,26 +156,6 @@ pub struct Host<'a> {
     pub stop: &'a AtomicBool,
 }
 
-/// What came of a part of a scenario.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Case {
-    /// Its name; within the scenario there is no other of it.
-    pub name: String,
-    /// What came of it.
-    pub outcome: CaseOutcome,
-}
-
-/// What came of a case.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum CaseOutcome {
-    /// All was as it should be.
-    Passed,
-    /// What was not.
-    Failed(String),
-    /// Why it could not be run here.
-    Skipped(String),
-}
-
 /// Why a case cannot be run here.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -183,6 +165,7 @@ impl Host<'_> {
     /// Runs a case. Its random choices are its own, whatever ran before it.
     fn case(&self, name: &str, run: impl FnOnce(&Self, SplitMix64) -> Result<()>) -> Case {
         let salt = name.bytes().fold(0, |salt: u64, byte| salt.rotate_left(8) ^ u64::from(byte));
+        let began = Instant::now();
         let outcome = match run(self, SplitMix64(self.settings.seed ^ salt)) {
             Ok(()) => CaseOutcome::Passed,
             Err(err) => match err.downcast::<Skip>() {
@@ -190,7 +173,7 @@ impl Host<'_> {
                 Err(err) => CaseOutcome::Failed(format!("{err:#}")),
             },
         };
-        Case { name: name.to_owned(), outcome }
+        Case { name: name.to_owned(), outcome, took: began.elapsed() }
     }
 
     /// So many, times the intensity.

@@ -8,7 +8,8 @@ use crate::analysis::Judged;
 use crate::model::{Evidence, Judgement, Verdict};
 use crate::sink::describe;
 
-/// Findings of one kind: of one source, rule and verdict, in the same words.
+/// Findings of one kind: of one source, rule and verdict, in the same words, and all known for the
+/// same reason or not known.
 #[derive(Debug)]
 pub(in crate::report) struct Group {
     /// Index of the source.
@@ -17,6 +18,8 @@ pub(in crate::report) struct Group {
     pub rule: &'static str,
     /// Its answer.
     pub verdict: Verdict,
+    /// Why they are accepted, if they are known.
+    pub known: Option<Plain>,
     /// The words, in which addresses and counts are left out.
     pub words: String,
     /// How many.
@@ -42,6 +45,8 @@ pub(in crate::report) struct Example {
     pub vm: Option<u32>,
     /// `vcpu_id`.
     pub vcpu: Option<u32>,
+    /// The scenario of `check` that was running.
+    pub scenario: Option<&'static str>,
     /// What the rule says.
     pub message: Plain,
     /// What that rests on.
@@ -77,6 +82,7 @@ impl Example {
             about: Plain::of(&words.join(" ")),
             vm: judged.event.kind.vm(),
             vcpu: judged.event.kind.vcpu(),
+            scenario: judged.scenario,
             message: Plain::of(&judgement.message),
             evidence: evidence.iter().take(Self::MOST_EVIDENCE).map(Piece::new).collect(),
             more_evidence: evidence.len().saturating_sub(Self::MOST_EVIDENCE),
@@ -84,22 +90,23 @@ impl Example {
     }
 }
 
-/// Source, rule, verdict and words.
-type Key = (usize, &'static str, Verdict, String);
+/// Source, rule, verdict, whether and why it is known, and words.
+type Key = (usize, &'static str, Verdict, Option<Plain>, String);
 
 /// All that is not ok.
 #[derive(Debug, Default)]
 pub(in crate::report) struct Findings {
     groups: BTreeMap<Key, Group>,
-    /// Groups of each verdict.
-    of_verdict: BTreeMap<Verdict, usize>,
+    /// Groups of each verdict, and whether they are known.
+    of_verdict: BTreeMap<(Verdict, bool), usize>,
     left_out: BTreeMap<Verdict, u64>,
 }
 
 impl Findings {
     /// Kinds that are kept of one rule with one verdict in one source.
     const MOST_OF_RULE: usize = 20;
-    /// Kinds that are kept of one verdict: what is undetermined cannot crowd out a mismatch.
+    /// Kinds that are kept of one verdict: what is undetermined, or known, cannot crowd out a
+    /// mismatch.
     const MOST_OF_VERDICT: usize = 1000;
     /// Findings of a kind that are kept besides the first.
     const MOST_NEXT: usize = 2;
@@ -107,8 +114,9 @@ impl Findings {
     /// Takes in what is not ok.
     pub(super) fn add(&mut self, source: usize, judged: &Judged, judgement: &Judgement) {
         let Judgement { rule, verdict, .. } = *judgement;
+        let known = judgement.known.as_deref().map(Plain::of);
         let words = shape(Plain::of(&judgement.message).as_str());
-        let key = (source, rule, verdict, words);
+        let key = (source, rule, verdict, known, words);
         let time_ns = judged.event.time_ns;
         if let Some(group) = self.groups.get_mut(&key) {
             group.count += 1;
@@ -118,12 +126,14 @@ impl Findings {
             }
             return;
         }
-        let first = (source, rule, verdict, String::new());
+        let is_known = key.3.is_some();
+        let first = (source, rule, verdict, None, String::new());
         let of_rule = self
             .groups
             .range(first..)
-            .take_while(|(of, _)| (of.0, of.1, of.2) == (source, rule, verdict));
-        let of_verdict = self.of_verdict.entry(verdict).or_default();
+            .take_while(|(of, _)| (of.0, of.1, of.2) == (source, rule, verdict))
+            .filter(|(of, _)| of.3.is_some() == is_known);
+        let of_verdict = self.of_verdict.entry((verdict, is_known)).or_default();
         if *of_verdict >= Self::MOST_OF_VERDICT || of_rule.count() >= Self::MOST_OF_RULE {
             *self.left_out.entry(verdict).or_default() += 1;
             return;
@@ -133,7 +143,8 @@ impl Findings {
             source,
             rule,
             verdict,
-            words: key.3.clone(),
+            known: key.3.clone(),
+            words: key.4.clone(),
             count: 1,
             first_ns: time_ns,
             last_ns: time_ns,
@@ -143,22 +154,32 @@ impl Findings {
         self.groups.insert(key, group);
     }
 
-    /// The kinds with this verdict, the earliest first: what came first may be the cause of the
-    /// rest.
+    /// The kinds with this verdict that are not known, the earliest first: what came first may be
+    /// the cause of the rest.
     pub(in crate::report) fn with(&self, verdict: Verdict) -> Vec<&Group> {
-        let mut groups: Vec<_> =
-            self.groups.values().filter(|group| group.verdict == verdict).collect();
+        self.sorted(|group| group.verdict == verdict && group.known.is_none())
+    }
+
+    /// The kinds that are known, the earliest first.
+    pub(in crate::report) fn known(&self) -> Vec<&Group> {
+        self.sorted(|group| group.known.is_some())
+    }
+
+    fn sorted(&self, is_wanted: impl Fn(&Group) -> bool) -> Vec<&Group> {
+        let mut groups: Vec<_> = self.groups.values().filter(|group| is_wanted(group)).collect();
         groups.sort_by_key(|group| (group.source, group.first_ns, group.rule));
         groups
     }
 
-    /// The kinds of a source that a rule has found, the worst first.
+    /// The kinds of a source that a rule has found, the worst first, known ones last.
     pub(in crate::report) fn of(&self, source: usize, rule: &'static str) -> Vec<&Group> {
-        let first = (source, rule, Verdict::Ok, String::new());
+        let first = (source, rule, Verdict::Ok, None, String::new());
         let groups = self.groups.range(first..).map(|(_, group)| group);
         let of_rule = groups.take_while(|group| (group.source, group.rule) == (source, rule));
         let mut groups: Vec<_> = of_rule.collect();
-        groups.sort_by_key(|group| (Reverse(group.verdict), group.first_ns));
+        let order =
+            |group: &&Group| (group.known.is_some(), Reverse(group.verdict), group.first_ns);
+        groups.sort_by_key(order);
         groups
     }
 

@@ -2,9 +2,11 @@
 
 use maud::{Markup, html};
 
+use crate::analysis::Summary;
 use crate::model::Verdict;
 use crate::report::advice::advice;
 use crate::report::digest::{Digest, Example, Group, Piece};
+use crate::report::plain::Plain;
 use crate::report::words::{count, in_short, part, rule_name, seconds};
 use crate::rules::Rule;
 
@@ -33,6 +35,29 @@ pub(super) fn findings(digest: &Digest) -> Markup {
                 }
             }
             @for verdict in verdicts { (left_out(digest, verdict)) }
+        }
+    }
+}
+
+/// What is in the baseline, found or not.
+pub(super) fn known(digest: &Digest, summary: &Summary) -> Markup {
+    let groups = digest.findings.known();
+    html! {
+        @if !groups.is_empty() || !summary.stale.is_empty() {
+            section #known {
+                h2 { "Known" }
+                p { "In the baseline, each for a reason; none of these fails the run." }
+                @for group in groups {
+                    section.rule {
+                        h3 { (group.rule) " " (rule_name(group.rule)) }
+                        (finding(digest, group))
+                    }
+                }
+                @if !summary.stale.is_empty() {
+                    h3 { "In the baseline, and not found" }
+                    ul { @for stale in &summary.stale { li { (Plain::of(stale)) } } }
+                }
+            }
         }
     }
 }
@@ -79,8 +104,10 @@ fn finding(digest: &Digest, group: &Group) -> Markup {
             h4 { (badge(group.verdict)) " " (first.message) }
             p.when {
                 "at " (seconds(first.time_ns)) " s: " (first.about)
+                @if let Some(scenario) = first.scenario { ", in scenario " (scenario) }
                 @if let Some(source) = source { ", in " (source.name()) }
             }
+            @if let Some(reason) = &group.known { p.more { "Known: " (reason) } }
             (evidence(first))
             @if group.count > 1 {
                 p.more {

@@ -2,6 +2,7 @@
 //! its own policy forbids any request.
 
 mod findings;
+mod scenarios;
 mod tables;
 mod timeline;
 
@@ -41,6 +42,8 @@ fn page(digest: &Digest, summary: &Summary) -> Markup {
                 (head(digest, summary))
                 main {
                     (findings::findings(digest))
+                    (scenarios::scenarios(digest))
+                    (findings::known(digest, summary))
                     (findings::undetermined(digest))
                     (findings::complaints(digest))
                     (timeline::timeline(digest))
@@ -78,9 +81,9 @@ fn head(digest: &Digest, summary: &Summary) -> Markup {
     let mut clauses = sentence.trim_start_matches(": ").split("; ");
     let first = clauses.next().unwrap_or_default();
     let (class, sign) = match outcome {
-        Outcome::Mismatch => ("mismatch", "✕"),
+        Outcome::Mismatch | Outcome::Failed => ("mismatch", "✕"),
         Outcome::Incomplete => ("undetermined", "…"),
-        Outcome::Undetermined | Outcome::Nothing => ("undetermined", "?"),
+        Outcome::Skipped | Outcome::Undetermined | Outcome::Nothing => ("undetermined", "?"),
         Outcome::Clean => ("ok", "✓"),
     };
     html! {
@@ -102,7 +105,7 @@ fn head(digest: &Digest, summary: &Summary) -> Markup {
 fn of_source(source: &Source) -> Markup {
     html! {
         strong { (source.name()) }
-        @if let Some(machine) = &source.machine { ", " (machine) }
+        @if let Some(machine) = source.machine() { ", " (machine) }
         @if let Some((first, last)) = source.span {
             ", from " (seconds(first)) " to " (seconds(last)) " s"
         }

@@ -8,11 +8,11 @@ use crate::oracle::{Absent, End};
 
 fn judged(micros: u64, kind: EventKind, judgements: Vec<Judgement>) -> Judged {
     let event = Event { time_ns: 1_000_000_000 + micros * 1000, kind };
-    Judged { event, judgements, mode: None, expected_level: None, not_judged: None, walk_end: None }
+    Judged { judgements, ..Judged::of(event) }
 }
 
 fn says(rule: &'static str, verdict: Verdict, message: &str) -> Judgement {
-    Judgement { rule, verdict, message: message.to_owned().into(), evidence: vec![] }
+    Judgement { rule, verdict, message: message.to_owned().into(), evidence: vec![], known: None }
 }
 
 fn hooks() -> EventKind {

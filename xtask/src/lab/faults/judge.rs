@@ -8,6 +8,11 @@ use super::fault::{Fault, Verdict};
 use super::script::{self, Part, Section, Sections};
 use crate::judged::Report;
 
+/// The reports besides JSON lines.
+const FORMATS: [&str; 7] = ["github", "html", "junit", "ktap", "sarif", "tap", "text"];
+/// As reports call what is broken.
+const MISMATCH: &str = "MISMATCH";
+
 /// Judges one of the scenarios that ran in one boot.
 pub fn judge(scenarios: &[Scenario], number: usize, sections: &Sections) -> Result<()> {
     let scenario = &scenarios[number];
@@ -42,6 +47,12 @@ fn silent(fault: &Fault, section: &Section) -> Result<()> {
     let report = Report::parse(&json)?;
     if !report.faults.is_empty() {
         bail!("not silent: {}", report.faults.join("; "));
+    }
+    all_written(section)?;
+    for (format, said) in section.named() {
+        if let Some((MISMATCH, rule)) = said {
+            bail!("the report {format} says that {rule} is broken");
+        }
     }
     let has_judged = |line: &str| {
         let line: Value = serde_json::from_str(line).unwrap_or_default();
@@ -87,6 +98,34 @@ fn found(scenario: &Scenario, section: &Section) -> Result<()> {
     if !has_found {
         bail!("{} found nothing", fault.rule);
     }
+    all_written(section)?;
+    let verdict = match fault.verdict {
+        Verdict::Mismatch => MISMATCH,
+        Verdict::Advisory => "advisory",
+    };
+    for format in FORMATS {
+        if !section.named().any(|named| named == (format, Some((verdict, fault.rule)))) {
+            bail!("the report {format} does not name {}", fault.rule);
+        }
+    }
+    for (format, said) in section.named() {
+        if let Some((MISMATCH, rule)) = said
+            && rule != fault.rule
+            && !fault.also.contains(&rule)
+        {
+            bail!("the report {format} names {rule}, which was not seeded");
+        }
+    }
+    Ok(())
+}
+
+/// The run came to its reports.
+fn all_written(section: &Section) -> Result<()> {
+    for format in FORMATS {
+        if !section.named().any(|(written, _)| written == format) {
+            bail!("there is no report {format}");
+        }
+    }
     Ok(())
 }
 
@@ -108,6 +147,8 @@ fn fits(value: &str, pattern: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write as _;
+
     use super::super::fault::{Seed, pokes};
     use super::*;
 
@@ -120,7 +161,48 @@ mod tests {
     static ADVISED: Fault = Fault { verdict: Verdict::Advisory, also: &[], ..FAULT };
 
     fn section(code: i32, lines: &[&str]) -> Section {
-        Section { code: Some(code), text: lines.iter().flat_map(|line| [*line, "\n"]).collect() }
+        let mut text: String = lines.iter().flat_map(|line| [*line, "\n"]).collect();
+        text += &reports(lines);
+        Section { code: Some(code), text }
+    }
+
+    /// What `named` says, where the reports say what the JSON lines do.
+    fn reports(lines: &[&str]) -> String {
+        let mut text = String::new();
+        for format in FORMATS {
+            let _ = writeln!(text, "named: {format}");
+            for line in lines {
+                let line: Value = serde_json::from_str(line).unwrap_or_default();
+                let Some(rule) = line["rule"].as_str() else { continue };
+                let verdict = line["verdict"].as_str().unwrap_or_default();
+                let verdict = verdict.replace("mismatch", MISMATCH);
+                let _ = writeln!(text, "named: {format} {verdict} {rule}");
+            }
+        }
+        text
+    }
+
+    #[test]
+    fn every_report_must_say_the_same() {
+        let scenario = Scenario { fault: &FAULT, seed: &SEED };
+        let good = section(1, &[FOUND]);
+        assert!(found(&scenario, &good).is_ok());
+        for (said, instead) in [
+            ("named: tap MISMATCH EPT104\n", ""),
+            ("named: tap MISMATCH EPT104\n", "named: tap advisory EPT104\n"),
+            ("named: tap\n", "named: tap\nnamed: tap MISMATCH EPT301\n"),
+        ] {
+            let text = good.text.replace(said, instead);
+            assert!(found(&scenario, &Section { text, ..good }).is_err(), "{instead}");
+        }
+        let healthy = section(0, &[OK]);
+        assert!(silent(&FAULT, &healthy).is_ok());
+        for (said, instead) in
+            [("named: html\n", ""), ("named: html\n", "named: html\nnamed: html MISMATCH EPT104\n")]
+        {
+            let text = healthy.text.replace(said, instead);
+            assert!(silent(&FAULT, &Section { text, ..healthy }).is_err(), "{instead}");
+        }
     }
 
     fn is_found(fault: &'static Fault, code: i32, lines: &[&str]) -> bool {

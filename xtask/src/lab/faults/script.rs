@@ -11,7 +11,14 @@ use super::{Scenario, Seeding};
 const MARK: &str = "faults: ";
 /// What runs each time, less its guests. One whose tables are broken may fault for ever, so it is
 /// given up; and a run that does not end is killed.
-const CHECK: &str = "timeout -s KILL 120 ept-trace check -j --patience";
+///
+/// Besides JSON lines it writes each other report, of which `lab/named.sh` tells what rules they name.
+const CHECK: &str = "timeout -s KILL 120 ept-trace check --keep /tmp/kept \
+    --report text=/tmp/reports/text --report tap=/tmp/reports/tap --report ktap=/tmp/reports/ktap \
+    --report junit=/tmp/reports/junit --report sarif=/tmp/reports/sarif \
+    --report github=/tmp/reports/github --report html=/tmp/reports/html -j --patience";
+/// Before each run: nothing is left of those before.
+const FRESH: &str = "rm -rf /tmp/kept /tmp/reports; mkdir /tmp/kept /tmp/reports";
 /// Seconds of patience with a guest.
 const PATIENCE: &str = "5";
 /// The same with one that waits for its entries to be changed.
@@ -62,6 +69,16 @@ impl Section {
         self.code.is_some()
     }
 
+    /// What each report says of rules: format, verdict and rule; of one that says nothing the format
+    /// alone.
+    pub fn named(&self) -> impl Iterator<Item = (&str, Option<(&str, &str)>)> {
+        let told = self.text.lines().filter_map(|line| line.strip_prefix("named: "));
+        told.map(|line| match line.split_once(' ') {
+            Some((format, said)) => (format, said.split_once(' ')),
+            None => (line, None),
+        })
+    }
+
     /// The lines of JSON.
     pub fn json(&self) -> impl Iterator<Item = &str> {
         self.text.lines().filter(|line| line.starts_with('{'))
@@ -96,7 +113,10 @@ pub fn script(scenarios: &[Scenario]) -> String {
         let (seed, back) = seeding(number, &scenario.seed.how);
         let mark = |part: Part| format!("echo '{MARK}{number} {}'\n", part.name());
         let run = |part, command: &str| {
-            format!("{}{command} 2>&1 | few\necho '{MARK}exit' $?\n", mark(part))
+            let mark = mark(part);
+            format!(
+                "{mark}{FRESH}\n{command} 2>&1 | few\necho '{MARK}exit' $?\nnamed /tmp/reports\n"
+            )
         };
         if before(scenarios, number).1 == Part::Before {
             script += &run(Part::Before, &usual);
@@ -227,6 +247,15 @@ mod tests {
         assert_eq!(before(&scenarios, 2), (2, Part::Before), "other guests");
         let script = script(&scenarios);
         assert_eq!(script.matches(CHECK).count(), 2 + 2 * 3, "{script}");
+    }
+
+    #[test]
+    fn what_reports_name_is_told_by_format() {
+        let text = "named: tap\nnamed: tap MISMATCH EPT305\nwords\nnamed: junit\n".to_owned();
+        let section = Section { code: None, text };
+        let named: Vec<_> = section.named().collect();
+        let expected = [("tap", None), ("tap", Some(("MISMATCH", "EPT305"))), ("junit", None)];
+        assert_eq!(named, expected);
     }
 
     #[test]
