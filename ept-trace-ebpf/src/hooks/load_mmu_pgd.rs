@@ -13,8 +13,8 @@ use ept_trace_common::decision::tdp_root_level;
 use ept_trace_common::eptp;
 
 use crate::maps::{
-    Arguments, Aspect, IN_LOAD_PGD, Look, Outcome, SCRATCH_LOAD, VARIABLES, config, count, header,
-    if_news, wanted,
+    Arguments, Aspect, EVENTS, IN_LOAD_PGD, Look, Outcome, SCRATCH_LOAD, VARIABLES, config, count,
+    header, if_news, wanted,
 };
 use crate::{page, read, vcpu};
 
@@ -109,7 +109,7 @@ fn report(hook: Hook, call: &Arguments, written: u64) -> Outcome {
     let inputs = record.inputs.packed();
     let now = [record.eptp, record.root_hpa, mmu_root, levels, roles, inputs];
     let look = look_at(record, matches!(hook, Hook::SvmLoadPgd));
-    if_news(vcpu, aspect, &now, || vcpu::hand_over(record, &record.inputs, &look))
+    if_news(vcpu, aspect, &now, || vcpu::hand_over(&EVENTS, record, &record.inputs, &look))
 }
 
 /// The role of the root's own page. A dummy root has none.

@@ -1,19 +1,16 @@
 //! The arguments, and which guests they ask for.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Result, bail};
 
 use crate::cli::output::OutputArgs;
 use crate::guest::{
-    Cpuid, Guest, RandomGuests, Scenario, Settings, TOUCHING_MEMORY, mixed, nested, ordinary,
-    touching,
+    Cpuid, Guest, RandomGuests, Scenario, Settings, TOUCHING_MEMORY, mixed, ordinary, touching,
 };
 
 /// MAXPHYADDR of the guests that make KVM decide, unless told otherwise.
 const MAXPHYADDRS: [u8; 8] = [32, 36, 39, 40, 46, 48, 49, 52];
-/// The same for `--nested`.
-const NESTED_MAXPHYADDRS: [u8; 2] = [40, 52];
 
 /// The arguments.
 #[expect(clippy::struct_excessive_bools, reason = "flags of the command line")]
@@ -30,6 +27,9 @@ pub(in crate::cli) struct Args {
     #[arg(long, value_name = "N", default_value_t = 1)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=32))]
     intensity: u32,
+    /// Seconds that `churn` and `storm` go on
+    #[arg(long, value_name = "SECONDS", default_value_t = 2)]
+    time: u64,
     /// vCPUs of a guest with several
     #[arg(long, value_name = "N", default_value_t = 2)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=64))]
@@ -50,6 +50,9 @@ pub(in crate::cli) struct Args {
     /// Use tracepoints alone, even where functions can be hooked
     #[arg(long)]
     pub(super) tracepoints: bool,
+    /// Only run the scenarios, but `decision`; judge nothing
+    #[arg(long, hide = true)]
+    pub(super) unwatched: bool,
     /// Record the observations in a file, for `analyze`
     #[arg(short, value_name = "FILE")]
     pub(super) output_file: Option<std::path::PathBuf>,
@@ -64,7 +67,8 @@ pub(in crate::cli) struct Args {
 #[derive(clap::Args)]
 #[command(next_help_heading = "Guests of the scenario `decision`")]
 struct GuestArgs {
-    /// Their MAXPHYADDR values, in bits; default: 32,36,39,40,46,48,49,52
+    /// Their MAXPHYADDR values, in bits, and those of `nested`; default: 32,36,39,40,46,48,49,52, and
+    /// 40,52
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     maxphyaddr: Vec<u8>,
     /// GuestPhysBits of every guest (CPUID 0x80000008 EAX[23:16]), 0 for none; default: as KVM has it
@@ -82,10 +86,6 @@ struct GuestArgs {
     /// With --touch: again for each line on stdin
     #[arg(long, requires = "touch")]
     again: bool,
-    /// Instead: guests that are hypervisors, with nested page tables of 4 and of 5 levels, for
-    /// MAXPHYADDR 40 and 52 unless told otherwise
-    #[arg(long, group = "instead")]
-    nested: bool,
 }
 
 /// Guests, as they are needed.
@@ -100,11 +100,6 @@ impl Args {
     /// Whether a guest that does not end says nothing about those that follow.
     pub(super) fn may_hang(&self) -> bool {
         self.guests.touch.is_some()
-    }
-
-    /// Whether there are guests that are hypervisors.
-    pub(super) fn is_nested(&self) -> bool {
-        self.guests.nested && self.scenarios().contains(&Scenario::Decision)
     }
 
     /// The scenarios asked for, each once, in the order in which they run.
@@ -127,22 +122,25 @@ impl Args {
 
     /// How scenarios are to be run.
     pub(super) fn settings(&self, seed: u64, reach: Result<u8, String>) -> Settings {
-        let intensity = self.intensity.into();
-        Settings { vcpus: self.vcpus as usize, seed, intensity, reach }
+        Settings {
+            vcpus: self.vcpus as usize,
+            seed,
+            intensity: self.intensity.into(),
+            time: Duration::from_secs(self.time),
+            maxphyaddrs: self.guests.maxphyaddr.clone(),
+            reach,
+        }
     }
 
     /// The guests of the scenario `decision`.
     pub(super) fn guests(&self, seed: u64) -> Guests {
         let guests = &self.guests;
-        let usual = if guests.nested { &NESTED_MAXPHYADDRS[..] } else { &MAXPHYADDRS };
         let given = guests.maxphyaddr.as_slice();
-        let cpuids = guests.cpuids(if given.is_empty() { usual } else { given });
+        let cpuids = guests.cpuids(if given.is_empty() { &MAXPHYADDRS } else { given });
         if let Some(vcpus) = guests.random {
             Box::new(RandomGuests::new(vcpus, seed))
         } else if let Some(gpa) = guests.touch {
             Box::new(touching(gpa, guests.again, &cpuids).into_iter())
-        } else if guests.nested {
-            Box::new(nested(&cpuids).into_iter())
         } else if guests.mixed.is_empty() {
             Box::new(ordinary(&cpuids, self.vcpus as usize).into_iter())
         } else {
@@ -159,7 +157,6 @@ impl GuestArgs {
             || !self.mixed.is_empty()
             || self.random.is_some()
             || self.touch.is_some()
-            || self.nested
     }
 
     fn cpuids(&self, maxphyaddrs: &[u8]) -> Vec<Cpuid> {
@@ -216,9 +213,7 @@ mod tests {
         assert_eq!(args("").scenarios(), Scenario::ALL);
         assert_eq!(args("--vcpus 3 --seed 1 --intensity 2 --reload").scenarios(), Scenario::ALL);
         assert_eq!(args("--scenario mmio,huge,mmio").scenarios(), [Huge, Mmio]);
-        for line in
-            ["--maxphyaddr 36", "--mixed 36,52", "--random 3", "--touch 0x10000", "--nested"]
-        {
+        for line in ["--maxphyaddr 36", "--mixed 36,52", "--random 3", "--touch 0x10000"] {
             assert_eq!(args(line).scenarios(), [Decision], "{line}");
             let both = args(&format!("{line} --scenario huge,decision"));
             assert_eq!(both.scenarios(), [Decision, Huge], "{line}");
@@ -228,9 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn nested_guests_have_fewer_maxphyaddrs() {
-        assert_eq!(args("--nested").guests(0).count(), 4);
-        assert_eq!(args("--nested --maxphyaddr 40").guests(0).count(), 2);
+    fn every_maxphyaddr_has_guests() {
         // With one and with two vCPUs, neighbours both ways, and one without the leaf.
         assert_eq!(args("").guests(0).count(), 8 * 2 + 7 * 2 + 1);
     }

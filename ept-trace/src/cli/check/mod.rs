@@ -6,6 +6,7 @@ mod module;
 mod outcome;
 mod reach;
 mod report;
+mod unwatched;
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -15,7 +16,7 @@ use kvm_ioctls::Kvm;
 use tokio::time::{Instant, sleep, sleep_until};
 
 pub(super) use self::args::Args;
-use self::module::{Unloaded, require_nested};
+use self::module::Unloaded;
 use self::outcome::Outcome;
 use super::Exit;
 use super::judge::Judge;
@@ -42,14 +43,16 @@ pub(super) fn run(args: Args) -> Result<Exit> {
 }
 
 async fn check(args: Args) -> Result<Exit> {
+    let patience = Duration::from_secs(args.patience);
+    if args.unwatched {
+        let settings = args.settings(args.seed(), Err("nobody has looked at KVM".to_owned()));
+        return unwatched::run(args.scenarios(), settings, patience).await;
+    }
     // Whatever can fail without touching the machine comes first.
     preflight()?;
     let mut judge = Judge::new(&args.output);
     if let Some(path) = &args.output_file {
         judge.record_to(path, None)?;
-    }
-    if args.is_nested() {
-        require_nested()?;
     }
     let unloaded = if args.reload {
         Some(Unloaded::new()?)
@@ -79,12 +82,12 @@ async fn check(args: Args) -> Result<Exit> {
         check.load(unloaded).await?;
     }
     let seed = args.seed();
-    let patience = Duration::from_secs(args.patience);
     for scenario in args.scenarios() {
         let may_go_on = match scenario {
             Scenario::Decision => check.drive(args.guests(seed), patience, args.may_hang()).await?,
             scenario => {
                 let settings = args.settings(seed, check.reach.clone());
+                let patience = patience + settings.time;
                 check.run(scenario, settings, patience).await?
             }
         };

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::report::Report;
 use crate::analysis::{Judged, Summary};
 use crate::cli::Exit;
-use crate::guest::{Case, CaseOutcome, Ended, Guest, Program, Scenario};
+use crate::guest::{Case, CaseOutcome, Ended, Guest, Scenario};
 use crate::model::EventKind;
 
 /// So many guests that did not halt are told one by one, and the others counted.
@@ -25,8 +25,6 @@ pub(super) struct Outcome {
     may_be_refused: bool,
     /// How many guests KVM refused so, and why the first.
     refused: Option<(u64, String)>,
-    /// How many guests are for something that KVM does not offer.
-    not_offered: u64,
     /// What came of the scenarios that ran to their end or were given up.
     reports: Vec<Report>,
     /// Whether the vendor module was seen to set itself up.
@@ -53,16 +51,7 @@ impl Outcome {
     /// Takes in how a guest ended.
     pub(super) fn ended(&mut self, guest: &Guest, ended: Ended) {
         match ended {
-            Ended::Halted => {
-                self.driven.extend(guest.maxphyaddrs());
-                if let Program::Nested(_) = guest.program {
-                    eprintln!("ept-trace: the guest with {guest}: L2 ran to its end");
-                }
-            }
-            Ended::NotOffered(what) => {
-                self.not_offered += 1;
-                eprintln!("ept-trace: the guest with {guest} is not offered: {what}");
-            }
+            Ended::Halted => self.driven.extend(guest.maxphyaddrs()),
             Ended::Refused(why) if self.may_be_refused => {
                 self.refused.get_or_insert((0, why)).0 += 1;
             }
@@ -79,9 +68,6 @@ impl Outcome {
     /// All guests of the scenario `decision` were driven.
     pub(super) fn drove(&mut self) {
         let outcome = match self.failed {
-            0 if self.driven.is_empty() && self.not_offered > 0 => {
-                CaseOutcome::Skipped("KVM offers none of it".to_owned())
-            }
             0 => CaseOutcome::Passed,
             failed => CaseOutcome::Failed(format!("{failed} did not halt")),
         };
@@ -102,9 +88,6 @@ impl Outcome {
         }
         if let Some((count, why)) = &self.refused {
             eprintln!("ept-trace: {count} guests were skipped, the first because {why}");
-        }
-        if self.driven.is_empty() && self.not_offered > 0 {
-            eprintln!("ept-trace: cannot run here: KVM offers none of it");
         }
         let is_unseen = |bits: &&u8| !self.judged.contains(&u32::from(**bits));
         let unseen: Vec<_> = self.driven.iter().filter(is_unseen).map(u8::to_string).collect();
