@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use ept_trace::analysis::Summary;
+use ept_trace::analysis::{HookCounts, Summary};
 
 use super::cell;
 use crate::command;
@@ -115,10 +115,9 @@ fn table(storms: &[(String, Storm)]) -> Result<String> {
         if let Some(hook) = hooks.and_then(|hooks| hooks.iter().find(|hook| !hook.adds_up())) {
             bail!("{who}: the counts of {} do not add up: {hook:?}", hook.hook);
         }
-        let sum = |count: fn(&ept_trace::analysis::HookCounts) -> u64| {
-            hooks.map(|hooks| hooks.iter().map(count).sum::<u64>())
-        };
-        let lost = storm.lost.or_else(|| sum(|hook| hook.lost()));
+        let sum =
+            |count: fn(&HookCounts) -> u64| hooks.map(|hooks| hooks.iter().map(count).sum::<u64>());
+        let lost = storm.lost.or_else(|| sum(HookCounts::lost));
         #[expect(clippy::cast_precision_loss, reason = "a rate, of which three digits matter")]
         let rate = |count: Option<u64>| count.map(|count| (count as f64 / done.2).round());
         let memory = storm.memory.last().map(|(_, memory)| memory);

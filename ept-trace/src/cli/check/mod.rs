@@ -9,6 +9,8 @@ mod report;
 mod unwatched;
 
 use std::fmt::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Result, anyhow};
@@ -74,7 +76,7 @@ async fn check(args: Args) -> Result<Exit> {
     let first = session.first_events();
     let outcome = Outcome::new(args.may_be_refused());
     let reach = Err("KVM's set-up is not known".to_owned());
-    let mut check = Check { session, judge, outcome, reach };
+    let mut check = Check { session, judge, outcome, reach, is_ahead: Arc::default() };
     for event in first {
         check.judge(event)?;
     }
@@ -105,6 +107,8 @@ struct Check {
     outcome: Outcome,
     /// How many bits of address KVM's tables reach.
     reach: Result<u8, String>,
+    /// Whether the guests are ahead of what was judged.
+    is_ahead: Arc<AtomicBool>,
 }
 
 impl Check {
@@ -120,6 +124,7 @@ impl Check {
     /// Judges the next events.
     async fn judge_next(&mut self) -> Result<()> {
         self.session.next().await?.into_iter().try_for_each(|event| self.judge(event))?;
+        self.is_ahead.store(self.session.is_behind(), Ordering::Relaxed);
         self.judge.keep_up();
         Ok(self.judge.flush()?)
     }
@@ -190,7 +195,10 @@ impl Check {
         patience: Duration,
     ) -> Result<bool> {
         let mut runner = Runner::new(open_kvm()?)?;
-        runner.start(move |kvm, stop| scenario.run(&Host { kvm, settings: &settings, stop }))?;
+        let is_ahead = Arc::clone(&self.is_ahead);
+        runner.start(move |kvm, stop| {
+            scenario.run(&Host { kvm, settings: &settings, stop, is_ahead: &is_ahead })
+        })?;
         if let Some(cases) = self.watch(&mut runner, patience).await? {
             self.outcome.ran(scenario, cases);
             return Ok(true);

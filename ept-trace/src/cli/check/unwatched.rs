@@ -1,5 +1,6 @@
 //! The scenarios alone, for somebody else to watch: what tracing costs is measured so.
 
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -22,7 +23,10 @@ pub(super) async fn run(
         let mut runner = Runner::new(open_kvm()?)?;
         let settings = settings.clone();
         let patience = patience + settings.time;
-        runner.start(move |kvm, stop| scenario.run(&Host { kvm, settings: &settings, stop }))?;
+        runner.start(move |kvm, stop| {
+            let is_ahead = &AtomicBool::new(false);
+            scenario.run(&Host { kvm, settings: &settings, stop, is_ahead })
+        })?;
         let Ok(cases) = timeout(patience, runner.ended()).await else {
             eprintln!(
                 "ept-trace: scenario {scenario}: did not end within {} s",

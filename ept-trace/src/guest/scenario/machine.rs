@@ -294,7 +294,8 @@ mod tests {
             maxphyaddrs: Vec::new(),
             reach: Ok(48),
         };
-        let host = Host { kvm: &kvm, settings: &settings, stop: &AtomicBool::new(false) };
+        let never = &AtomicBool::new(false);
+        let host = Host { kvm: &kvm, settings: &settings, stop: never, is_ahead: never };
         let mut machine = Machine::new(&host).expect("a guest");
         let memory = Memory::small_pages(3 * PAGE).expect("memory");
         let arena = machine.add_arena(BASE, memory).expect("a slot");

@@ -23,12 +23,16 @@ mod vcpus;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use kvm_ioctls::Kvm;
 
 use super::random::SplitMix64;
+
+/// How often it is looked whether those who watch have caught up.
+const A_MOMENT: Duration = Duration::from_millis(1);
 
 /// A scenario of `check`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -178,6 +182,8 @@ pub struct Host<'a> {
     pub settings: &'a Settings,
     /// Set when it shall end before its time.
     pub stop: &'a AtomicBool,
+    /// Set while those who watch are behind: what could go on for ever waits for them.
+    pub is_ahead: &'a AtomicBool,
 }
 
 /// What came of a part of a scenario.
@@ -231,6 +237,9 @@ impl Host<'_> {
         while times == 0 || begin.elapsed() < self.settings.time {
             run(times)?;
             times += 1;
+            while self.is_ahead.load(Ordering::Relaxed) && !self.stop.load(Ordering::Relaxed) {
+                thread::sleep(A_MOMENT);
+            }
             if self.stop.load(Ordering::Relaxed) {
                 bail!("is given up");
             }
