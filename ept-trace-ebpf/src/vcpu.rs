@@ -104,30 +104,28 @@ pub fn report_decision(hook: Hook, vcpu: u64, flags: u64, before: &MmuState) -> 
     record.vm_type = member(unread, record.of.vm, &fields.vm_type, unread::VM_TYPE) as u32;
     read_inputs(&mut record.inputs);
     read_cpuid(vcpu, record);
-    let look = look_at(record);
+    let look = look_at(record).and(look_at_inputs(&record.inputs));
     if record.flags & flag::NESTED == 0 {
         forget(vcpu);
-        return hand_over(&EVENTS, record, &record.inputs, &look);
+        return hand_over(&EVENTS, record, &look);
     }
     let (before, after) = (&record.before, &record.after);
     let inputs = record.inputs.packed();
     let level = u64::from(after.root_level);
     let now = [before.role, after.role, level, record.cr4, record.efer, inputs];
-    if_news(vcpu, Aspect::NestedDecision, &now, || {
-        hand_over(&EVENTS, record, &record.inputs, &look)
-    })
+    if_news(vcpu, Aspect::NestedDecision, &now, || hand_over(&EVENTS, record, &look))
 }
 
-/// Hands a record over as it looks: what is not right goes the way that noise does not go.
+/// Hands a record over as it looks: what is wrong goes the way that noise does not go.
 #[inline(always)]
-pub fn hand_over<T: Plain>(ring: &RingBuf, record: &T, inputs: &Inputs, look: &Look) -> Outcome {
-    match (look, look_at_inputs(inputs)) {
-        (Look::Suspect, _) | (_, Look::Suspect) => match emit(&URGENT, record) {
+pub fn hand_over<T: Plain>(ring: &RingBuf, record: &T, look: &Look) -> Outcome {
+    match look {
+        Look::Right if config().drop_right != 0 => Outcome::Filtered,
+        Look::Right | Look::Unknown => emit(ring, record),
+        Look::Suspect => match emit(&URGENT, record) {
             Outcome::Dropped => emit(ring, record),
             outcome => outcome,
         },
-        (Look::Right, Look::Right) if config().drop_right != 0 => Outcome::Filtered,
-        _ => emit(ring, record),
     }
 }
 
@@ -180,7 +178,7 @@ pub fn read_inputs(inputs: &mut Inputs) {
 
 /// Whether the variables are still those that were judged when the machine was read.
 #[inline(always)]
-fn look_at_inputs(inputs: &Inputs) -> Look {
+pub fn look_at_inputs(inputs: &Inputs) -> Look {
     let Some(variables) = VARIABLES.get(0) else { return Look::Unknown };
     let judged = &variables.judged;
     let mut look = Look::Right;

@@ -137,8 +137,14 @@ fn report(fault: &Fault, result: u32) -> Outcome {
     }
     read_entries(record, variables);
     look_for_races(record, fault);
-    let look = look_at(record, variables);
-    vcpu::hand_over(&WALKS, record, &record.inputs, &look)
+    let look = match look_at(record, variables) {
+        // The decisions tell what has changed, and must not be lost behind as many walks.
+        Look::Right if !matches!(vcpu::look_at_inputs(&record.inputs), Look::Right) => {
+            Look::Unknown
+        }
+        look => look,
+    };
+    vcpu::hand_over(&WALKS, record, &look)
 }
 
 /// Reads the entries from the root down, and whether they stay as they are.
