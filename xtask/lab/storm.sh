@@ -36,7 +36,7 @@ ept_trace() {
     passed=0
     while sleep $((seconds / 10 + 1)) && kill -0 $watcher 2>/dev/null; do
         passed=$((passed + seconds / 10 + 1))
-        sed -n "s/VmHWM: *\([0-9]*\) kB/memory $who $passed \1/p" /proc/$watcher/status
+        sed -n "s/VmHWM:[^0-9]*\([0-9]*\) kB/memory $who $passed \1/p" /proc/$watcher/status
     done
     wait $watcher
     echo "exit $who $?"

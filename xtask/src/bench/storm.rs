@@ -57,6 +57,9 @@ pub fn measure(product: &Path, scratch: &Path, seconds: u64) -> Result<String> {
     let outcome = lab::run(&cell(Cpu::Svm, "6.12")?, &options)?;
     let output = String::from_utf8_lossy(&outcome.output);
     let said = || format!("the storm failed:\n{}", command::last_lines(&outcome.output, 10));
+    if outcome.exit_code != 0 {
+        bail!(said());
+    }
     let storms = parse(&output).with_context(said)?;
     Ok(table(&storms).with_context(said)? + &notes)
 }

@@ -12,6 +12,9 @@ use crate::guest::{
 /// MAXPHYADDR of the guests that make KVM decide, unless told otherwise.
 const MAXPHYADDRS: [u8; 8] = [32, 36, 39, 40, 46, 48, 49, 52];
 
+/// The longest time that can be asked for, in seconds.
+const A_WEEK: u64 = 7 * 24 * 60 * 60;
+
 /// The arguments.
 #[expect(clippy::struct_excessive_bools, reason = "flags of the command line")]
 #[derive(clap::Args)]
@@ -29,6 +32,7 @@ pub(in crate::cli) struct Args {
     intensity: u32,
     /// Seconds that `churn` and `storm` go on
     #[arg(long, value_name = "SECONDS", default_value_t = 2)]
+    #[arg(value_parser = clap::value_parser!(u64).range(..=A_WEEK))]
     time: u64,
     /// vCPUs of a guest with several
     #[arg(long, value_name = "N", default_value_t = 2)]
@@ -43,6 +47,7 @@ pub(in crate::cli) struct Args {
     pub(super) reload: bool,
     /// Seconds after which a guest that does not halt, or a scenario that does not end, is given up
     #[arg(long, value_name = "SECONDS", default_value_t = 120)]
+    #[arg(value_parser = clap::value_parser!(u64).range(..=A_WEEK))]
     pub(super) patience: u64,
     /// Also capture each change of an entry, and judge it against those before
     #[arg(long)]
@@ -219,6 +224,7 @@ mod tests {
             assert_eq!(both.scenarios(), [Decision, Huge], "{line}");
         }
         assert!(parse("--scenario hugh").is_err());
+        assert!(parse("--time 604800").is_ok() && parse("--time 18446744073709551615").is_err());
         assert!(parse("--intensity 0").is_err() && parse("--intensity 33").is_err());
     }
 
