@@ -228,8 +228,10 @@ fn look_at(record: &WalkRecord, variables: &Variables) -> Look {
     let addresses = ADDRESS & !variables.encryption_mask;
     // Reserved in the two upper tables of NPT.
     let root_clear = if is_ept { 0 } else { 1 << 8 };
+    // What is no frame, as of MMIO, is marked by bits that no frame has.
     if record.flags & RACED != 0
         || record.flags & flag::REQUESTED == 0
+        || record.requested_pfn >> 52 != 0
         || record.of.unread & UNREAD != 0
         || record.count + record.requested_level != record.level + 1
     {
