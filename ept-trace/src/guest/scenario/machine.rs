@@ -141,8 +141,8 @@ impl<'a> Machine<'a> {
         Ok(Self { vcpus, vm, low, tables, windows: Vec::new(), host })
     }
 
-    /// Sets the CPUID of all vCPUs again, between two runs. From 5.17 on KVM refuses another one
-    /// than before (c6617c61e8fe), and the guest goes on with that.
+    /// Sets the CPUID of all vCPUs again, between two runs. From 5.16 on KVM refuses it
+    /// (feb627e8d6f6), and the guest goes on with the one before.
     pub(super) fn set_cpuid(&self, cpuid: Cpuid) -> Result<()> {
         let cpuid = cpuid.within(self.vm.supported())?;
         for vcpu in &self.vcpus {
