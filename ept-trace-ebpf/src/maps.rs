@@ -109,7 +109,8 @@ const HOOKS: u32 = Hook::ALL.len() as u32;
 #[map]
 pub static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
 
-/// What must not be lost behind many ordinary events: set-up, and decisions not plainly right.
+/// What must not be lost behind many ordinary events: set-up, VMs that come and go, and decisions,
+/// roots and walks that look wrong.
 #[map]
 pub static URGENT: RingBuf = RingBuf::with_byte_size(1 << 16, 0);
 
@@ -321,10 +322,22 @@ pub enum Outcome {
 pub enum Look {
     /// Plainly right: with `--mismatches` it is dropped here.
     Right,
-    /// Not plainly right: it must not be lost behind others.
+    /// Plainly wrong, or the machine is no longer as it was judged: it must not be lost behind others.
     Suspect,
     /// Something that it takes to tell could not be read.
     Unknown,
+}
+
+impl Look {
+    /// Both of them.
+    #[inline(always)]
+    pub fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Suspect, _) | (_, Self::Suspect) => Self::Suspect,
+            (Self::Right, Self::Right) => Self::Right,
+            _ => Self::Unknown,
+        }
+    }
 }
 
 /// Counts one call of a hook.

@@ -1,6 +1,7 @@
 //! What is captured of a vCPU: the inputs of the decision and its outcome.
 
 use aya_ebpf::helpers::bpf_probe_read_kernel;
+use aya_ebpf::maps::RingBuf;
 use ept_trace_common::abi::{
     ABSENT, DecisionRecord, Field, Hook, Inputs, MmuState, Plain, Subject, Variable, flag, handler,
     kind, unread,
@@ -103,26 +104,26 @@ pub fn report_decision(hook: Hook, vcpu: u64, flags: u64, before: &MmuState) -> 
     record.vm_type = member(unread, record.of.vm, &fields.vm_type, unread::VM_TYPE) as u32;
     read_inputs(&mut record.inputs);
     read_cpuid(vcpu, record);
-    let look = look_at(record);
+    let look = look_at(record).and(look_at_inputs(&record.inputs));
     if record.flags & flag::NESTED == 0 {
         forget(vcpu);
-        return hand_over(record, &record.inputs, &look);
+        return hand_over(&EVENTS, record, &look);
     }
     let (before, after) = (&record.before, &record.after);
     let inputs = record.inputs.packed();
     let level = u64::from(after.root_level);
     let now = [before.role, after.role, level, record.cr4, record.efer, inputs];
-    if_news(vcpu, Aspect::NestedDecision, &now, || hand_over(record, &record.inputs, &look))
+    if_news(vcpu, Aspect::NestedDecision, &now, || hand_over(&EVENTS, record, &look))
 }
 
-/// Hands a record over as it looks.
+/// Hands a record over as it looks: what is wrong goes the way that noise does not go.
 #[inline(always)]
-pub fn hand_over<T: Plain>(record: &T, inputs: &Inputs, look: &Look) -> Outcome {
+pub fn hand_over<T: Plain>(ring: &RingBuf, record: &T, look: &Look) -> Outcome {
     match look {
-        Look::Right if config().drop_right != 0 && are_as_judged(inputs) => Outcome::Filtered,
-        Look::Right | Look::Unknown => emit(&EVENTS, record),
+        Look::Right if config().drop_right != 0 => Outcome::Filtered,
+        Look::Right | Look::Unknown => emit(ring, record),
         Look::Suspect => match emit(&URGENT, record) {
-            Outcome::Dropped => emit(&EVENTS, record),
+            Outcome::Dropped => emit(ring, record),
             outcome => outcome,
         },
     }
@@ -177,19 +178,22 @@ pub fn read_inputs(inputs: &mut Inputs) {
 
 /// Whether the variables are still those that were judged when the machine was read.
 #[inline(always)]
-pub fn are_as_judged(inputs: &Inputs) -> bool {
-    let Some(variables) = VARIABLES.get(0) else { return false };
+pub fn look_at_inputs(inputs: &Inputs) -> Look {
+    let Some(variables) = VARIABLES.get(0) else { return Look::Unknown };
     let judged = &variables.judged;
+    let mut look = Look::Right;
     let mut index = 0;
     while index < Variable::COUNT {
         let is_read = inputs.valid & (1 << index) != 0;
         let is_judged = judged.valid & (1 << index) != 0;
-        if is_read && !(is_judged && inputs.value[index] == judged.value[index]) {
-            return false;
+        if is_read && !is_judged {
+            look = Look::Unknown;
+        } else if is_read && inputs.value[index] != judged.value[index] {
+            return Look::Suspect;
         }
         index += 1;
     }
-    true
+    look
 }
 
 /// Finds the leaves 0x80000000 and 0x80000008 among the entries that KVM holds for the vCPU.

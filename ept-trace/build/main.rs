@@ -1,4 +1,4 @@
-//! Builds what the feature `live` embeds: the eBPF object, and the hypervisor of `check --nested`.
+//! Builds what the feature `live` embeds: the eBPF object, and the hypervisor of the scenario `nested`.
 
 #[path = "bare.rs"]
 mod bare;

@@ -31,10 +31,21 @@ impl Drop for Run {
 ///
 /// If xtask cannot be started.
 pub fn lab(test: &str, cell: Cell, script: &str) -> Run {
+    lab_with(&[], test, cell, script)
+}
+
+/// The same, with options of the lab.
+///
+/// # Panics
+///
+/// If xtask cannot be started.
+pub fn lab_with(options: &[&str], test: &str, cell: Cell, script: &str) -> Run {
     let out = std::env::temp_dir().join(format!("ept-trace-{test}-{}", std::process::id()));
     let mut command = xtask();
     let output = command
-        .args(["lab", "--cpu", cell.cpu, "--kernel", cell.kernel, "--out"])
+        .args(["lab", "--cpu", cell.cpu, "--kernel", cell.kernel])
+        .args(options)
+        .arg("--out")
         .arg(&out)
         .args(["--", "sh", "-c", script])
         .output()

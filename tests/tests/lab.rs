@@ -11,13 +11,21 @@ fn check_cell(cpu: &'static str, kernel: &'static str) {
     let cell = Cell { cpu, kernel };
     let script = "ept-trace check -j --reload -o /out/events.ept > /out/check.jsonl";
     let run = lab(&format!("{cpu}-{kernel}"), cell, script);
-    assert_eq!(run.code, Some(0), "{}", run.output);
+    // KVM walks a nested guest's tables as if they had 4 levels.
+    let has_bug = (cpu, kernel) == ("svm", "5.10");
+    // CPUID may change after the vCPU has run, which is told.
+    let is_changed = |rule: &str, line: &Value| {
+        kernel == "5.10" && rule == "EPT108" && line["verdict"] == "advisory"
+    };
+    assert_eq!(run.code, Some(i32::from(has_bug)), "{}", run.output);
 
     let lines = json_lines(&run.out.join("check.jsonl"));
     let mut decisions = 0;
     for line in lines.iter().filter(|line| line.get("rules").is_some()) {
         let rules = line["rules"].as_object().expect("rules by name");
-        let mut not_ok = rules.iter().filter(|(_, verdict)| *verdict != "ok");
+        let is_known = |rule: &str| has_bug && rule == "EPT503" || is_changed(rule, line);
+        let not_ok = rules.iter().filter(|(_, verdict)| *verdict != "ok");
+        let mut not_ok = not_ok.filter(|(rule, _)| !is_known(rule));
         if line["type"] == "decision" {
             let number = |value: &Value| value.as_u64().and_then(|value| value.try_into().ok());
             let maxphyaddr = number(&line["maxphyaddr"]).expect("bits");
@@ -49,8 +57,14 @@ fn check_cell(cpu: &'static str, kernel: &'static str) {
         let ok = walks.iter().filter(|walk| walk["rules"][rule] == "ok").count();
         assert!(ok > 500, "{rule}: {ok}");
     }
-    for message in lines.iter().filter_map(|line| line["message"].as_str()) {
-        assert!(message.contains(", which may be") || message.contains("not told"), "{message}");
+    for line in lines.iter().filter(|line| !(has_bug && line["rule"] == "EPT503")) {
+        let Some(message) = line["message"].as_str() else { continue };
+        assert!(
+            message.contains(", which may be")
+                || message.contains("not told")
+                || is_changed(line["rule"].as_str().unwrap_or_default(), line),
+            "{message}"
+        );
     }
     let roots = |kind: &str| lines.iter().filter(|line| line["type"] == kind).count();
     let (root, rules) = match cell.cpu {

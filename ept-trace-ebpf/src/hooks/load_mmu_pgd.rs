@@ -13,8 +13,8 @@ use ept_trace_common::decision::tdp_root_level;
 use ept_trace_common::eptp;
 
 use crate::maps::{
-    Arguments, Aspect, IN_LOAD_PGD, Look, Outcome, SCRATCH_LOAD, VARIABLES, config, count, header,
-    if_news, wanted,
+    Arguments, Aspect, EVENTS, IN_LOAD_PGD, Look, Outcome, SCRATCH_LOAD, VARIABLES, config, count,
+    header, if_news, wanted,
 };
 use crate::{page, read, vcpu};
 
@@ -108,8 +108,9 @@ fn report(hook: Hook, call: &Arguments, written: u64) -> Outcome {
     let mmu_root = record.mmu_root_hpa ^ u64::from(record.flags);
     let inputs = record.inputs.packed();
     let now = [record.eptp, record.root_hpa, mmu_root, levels, roles, inputs];
-    let look = look_at(record, matches!(hook, Hook::SvmLoadPgd));
-    if_news(vcpu, aspect, &now, || vcpu::hand_over(record, &record.inputs, &look))
+    let look =
+        look_at(record, matches!(hook, Hook::SvmLoadPgd)).and(vcpu::look_at_inputs(&record.inputs));
+    if_news(vcpu, aspect, &now, || vcpu::hand_over(&EVENTS, record, &look))
 }
 
 /// The role of the root's own page. A dummy root has none.

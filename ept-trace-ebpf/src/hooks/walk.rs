@@ -13,7 +13,7 @@ use ept_trace_common::abi::{
 };
 
 use crate::maps::{
-    Fault, IN_FAULT, Outcome, SCRATCH_WALK, VARIABLES, WALKS, config, count, emit, header,
+    Fault, IN_FAULT, Look, Outcome, SCRATCH_WALK, VARIABLES, WALKS, config, count, header,
 };
 use crate::{page, read, slots, vcpu};
 
@@ -137,10 +137,14 @@ fn report(fault: &Fault, result: u32) -> Outcome {
     }
     read_entries(record, variables);
     look_for_races(record, fault);
-    let is_right = config().drop_right != 0
-        && is_plainly_right(record, variables)
-        && vcpu::are_as_judged(&record.inputs);
-    if is_right { Outcome::Filtered } else { emit(&WALKS, record) }
+    let look = match look_at(record, variables) {
+        // The decisions tell what has changed, and must not be lost behind as many walks.
+        Look::Right if !matches!(vcpu::look_at_inputs(&record.inputs), Look::Right) => {
+            Look::Unknown
+        }
+        look => look,
+    };
+    vcpu::hand_over(&WALKS, record, &look)
 }
 
 /// Reads the entries from the root down, and whether they stay as they are.
@@ -209,7 +213,7 @@ fn read_entry(table: u64, gpa: u64, level: u32) -> Option<u64> {
 /// Whether the walk leads to the frame and level that the fault was resolved to, by ordinary entries
 /// that allow everything.
 #[inline(always)]
-fn is_plainly_right(record: &WalkRecord, variables: &Variables) -> bool {
+fn look_at(record: &WalkRecord, variables: &Variables) -> Look {
     const RACED: u32 = flag::RACED_NOTIFIER
         | flag::RACED_SLOTS
         | flag::RACED_ENTRIES
@@ -217,47 +221,55 @@ fn is_plainly_right(record: &WalkRecord, variables: &Variables) -> bool {
         | flag::DUMMY_ROOT;
     const UNREAD: u32 = unread::ENTRIES | unread::NOTIFIER | unread::SLOTS | unread::PAGE_ROLE;
     let is_ept = record.inputs.value[Variable::EnableEpt as usize] != 0;
-    // Of tables what is neither rights, accessed, nor the software's; of pages the memory type.
-    let (table_clear, page_clear, page_set) =
-        if is_ept { (0xf8, 1 << 3, 6 << 3) } else { (0x98 | NX, 0x18 | NX, 0) };
+    // Of tables what is neither rights, accessed, nor the software's; of pages the memory type, which
+    // may be another, and with NPT not to execute.
+    let table_clear = if is_ept { 0xf8 } else { 0x98 | NX };
+    let (page_clear, page_set) = if is_ept { (1 << 3, 6 << 3) } else { (0x18 | NX, 0) };
     let addresses = ADDRESS & !variables.encryption_mask;
     // Reserved in the two upper tables of NPT.
     let root_clear = if is_ept { 0 } else { 1 << 8 };
+    // What is no frame, as of MMIO, is marked by bits that no frame has.
     if record.flags & RACED != 0
         || record.flags & flag::REQUESTED == 0
+        || record.requested_pfn >> 52 != 0
         || record.of.unread & UNREAD != 0
         || record.count + record.requested_level != record.level + 1
     {
-        return false;
+        return Look::Unknown;
     }
     let mut frame = 0;
+    let mut look = Look::Right;
     for number in 0..LEVELS {
         if number >= record.count as usize {
             break;
         }
         let (entry, level) = (record.entries[number], record.level - number as u32);
+        if entry & RIGHTS != RIGHTS {
+            return Look::Unknown;
+        }
         let is_last = number + 1 == record.count as usize;
-        let (mut clear, set) = if is_last { (page_clear, page_set) } else { (table_clear, 0) };
+        let mut clear = variables.beyond_host;
+        if !is_last {
+            clear |= table_clear;
+        } else if entry & page_clear != 0 || entry & page_set != page_set {
+            look = Look::Unknown;
+        }
         if level >= 4 {
             clear |= root_clear;
         }
         let is_large = is_last && level > 1;
-        if entry & (clear | variables.beyond_host) != 0
-            || entry & set != set
-            || entry & RIGHTS != RIGHTS
+        let within = (1 << ((3 + 9 * level) & 63)) - 1;
+        if entry & clear != 0
             || (level > 1 && (entry & PAGE_SIZE != 0) != is_large)
             || (level == 1 && !is_ept && entry & PAGE_SIZE != 0)
+            || (is_large && entry & within & ADDRESS != 0)
             || record.roles[number] & 0xf != level
         {
-            return false;
+            return Look::Suspect;
         }
-        let within = (1 << ((3 + 9 * level) & 63)) - 1;
         frame = (entry & addresses & !within | record.gpa & within) >> 12;
-        if is_large && entry & within & ADDRESS != 0 {
-            return false;
-        }
     }
-    frame == record.requested_pfn
+    if frame == record.requested_pfn { look } else { Look::Suspect }
 }
 
 /// Whether others were at the tables since the fault began.

@@ -1,5 +1,5 @@
-//! A hypervisor as small as can be: it runs as L1 in a guest of `ept-trace check --nested`, and
-//! runs one L2 under nested page tables of its own.
+//! A hypervisor as small as can be: it runs as L1 in a guest of the scenario `nested` of `ept-trace
+//! check`, and runs one L2 under nested page tables of its own.
 //!
 //! L2 is in 64-bit mode, writes a mark to each of several places, and halts. No page of it is
 //! mapped beforehand: L1 maps each at L2's first access, never at the same address, and checks in

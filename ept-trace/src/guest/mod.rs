@@ -5,7 +5,6 @@ mod cpuid;
 mod halt;
 mod long_mode;
 mod memory;
-mod nested;
 mod plan;
 mod random;
 mod runner;
@@ -14,7 +13,7 @@ mod touch;
 mod vm;
 
 pub use cpuid::{Cpuid, Highest};
-pub use plan::{Guest, Program, mixed, nested, ordinary, touching};
+pub use plan::{Guest, Program, mixed, ordinary, touching};
 pub use random::RandomGuests;
 pub use runner::Runner;
 pub use scenario::{Host, Scenario, Settings};

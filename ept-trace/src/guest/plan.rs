@@ -16,8 +16,6 @@ pub enum Program {
         /// Again for each line on stdin.
         again: bool,
     },
-    /// A hypervisor with nested page tables of so many levels, and a guest of its own.
-    Nested(u8),
 }
 
 /// One guest.
@@ -63,7 +61,6 @@ impl fmt::Display for Guest {
         match self.program {
             Program::Halt => Ok(()),
             Program::Touch { gpa, .. } => write!(f, ", touching GPA {gpa:#x}"),
-            Program::Nested(levels) => write!(f, ", L1 with nested page tables of {levels} levels"),
         }
     }
 }
@@ -96,13 +93,6 @@ pub fn touching(gpa: u64, again: bool, cpuids: &[Cpuid]) -> Vec<Guest> {
     let program = Program::Touch { gpa, again };
     let guest = |&cpuid| Guest { program, ..Guest::uniform(&[cpuid], 1) };
     cpuids.iter().map(guest).collect()
-}
-
-/// For each CPUID an L1 with nested page tables of 4 levels, and one with 5.
-pub fn nested(cpuids: &[Cpuid]) -> Vec<Guest> {
-    let guest =
-        |&cpuid, levels| Guest { program: Program::Nested(levels), ..Guest::uniform(&[cpuid], 1) };
-    cpuids.iter().flat_map(|cpuid| [guest(cpuid, 4), guest(cpuid, 5)]).collect()
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES, kvm_sregs, kvm_userspace_memory
 use kvm_ioctls::{Kvm, VcpuExit, VcpuFd, VmFd};
 
 use super::memory::Memory;
-use super::{Cpuid, Guest, Program, halt, nested, touch};
+use super::{Cpuid, Guest, Program, halt, touch};
 
 /// How a guest ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,8 +17,6 @@ pub enum Ended {
     Halted,
     /// KVM refused a vCPU with this CPUID; which, and why.
     Refused(String),
-    /// KVM does not offer what the guest is for; what that is.
-    NotOffered(String),
     /// It did not; how it ended instead.
     Otherwise(String),
 }
@@ -28,7 +26,6 @@ pub fn run(kvm: &Kvm, guest: &Guest) -> Ended {
     let done = match guest.program {
         Program::Halt => halt::run(kvm, guest),
         Program::Touch { gpa, again } => touch::run(kvm, guest, gpa, again),
-        Program::Nested(levels) => nested::run(kvm, guest, levels),
     };
     done.unwrap_or_else(|err| match err.downcast_ref::<Refused>() {
         Some(refused) => Ended::Refused(refused.to_string()),

@@ -153,6 +153,11 @@ impl Session {
         &self.plan
     }
 
+    /// Whether more was in the rings than is taken at a time.
+    pub fn is_behind(&self) -> bool {
+        self.more
+    }
+
     /// Waits for something to happen. Safe to cancel: nothing is taken before it is returned.
     ///
     /// # Errors

@@ -58,7 +58,9 @@ impl Frames {
                 }
             }
             EventKind::VmGone { vm } => {
-                self.resolved.retain(|(of, ..), _| of != vm);
+                // VMs may come and go by the hundred: only what is of this one is looked at.
+                let all = (*vm, 0, None, 0)..=(*vm, u64::MAX, Some(u32::MAX), u64::MAX);
+                self.resolved.extract_if(all, |_, _| true).for_each(drop);
             }
             // A fault that was not seen may have mapped it otherwise.
             EventKind::Loss { .. } | EventKind::Gap { .. } => self.resolved.clear(),

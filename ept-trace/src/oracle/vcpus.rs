@@ -89,10 +89,7 @@ impl Vcpus {
     }
 
     fn forget(&mut self, vm: u32) {
-        let mut rest = self.seen.split_off(&(vm, 0));
-        if let Some(after) = vm.checked_add(1) {
-            self.seen.append(&mut rest.split_off(&(after, 0)));
-        }
+        self.seen.extract_if((vm, 0)..=(vm, u32::MAX), |_, _| true).for_each(drop);
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod log_speed;
 mod long_file;
+mod storm;
 mod walk_cost;
 
 use std::collections::BTreeMap;
@@ -15,8 +16,8 @@ use anyhow::{Context, Result};
 use serde::Deserialize;
 
 use crate::lab::{self, Cell, Cpu, KernelChoice, Options, matrix};
-use crate::setup::Setup;
 use crate::setup::kernels::DEBIAN;
+use crate::setup::{Setup, packages};
 use crate::{command, logs};
 
 /// How often a start is timed.
@@ -43,6 +44,12 @@ pub struct Args {
     /// Only how fast logs are judged
     #[arg(long)]
     logs: bool,
+    /// Only what tracing costs under load, and whether it stands it
+    #[arg(long, conflicts_with = "logs")]
+    storm: bool,
+    /// With --storm: how long ept-trace is watched at its fullest
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, requires = "storm")]
+    seconds: u64,
 }
 
 /// Measures, and prints as it goes.
@@ -52,6 +59,13 @@ pub fn main(args: &Args) -> Result<ExitCode> {
     let scratch = setup.cache.scratch("bench")?;
     if args.logs {
         print!("{}", log_speed::measure(&product, &logs::large(&setup)?, scratch.path())?);
+        return Ok(ExitCode::SUCCESS);
+    }
+
+    if args.storm {
+        packages::ensure(&setup, &packages::RECORDERS)?;
+        let scratch = setup.cache.scratch("storm")?;
+        print!("{}", storm::measure(&product, scratch.path(), args.seconds)?);
         return Ok(ExitCode::SUCCESS);
     }
 

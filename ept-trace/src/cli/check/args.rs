@@ -1,14 +1,13 @@
 //! The arguments, and which guests they ask for.
 
 use std::fmt::Write as _;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Result, bail};
 
 use crate::cli::reports::ReportArgs;
 use crate::guest::{
-    Cpuid, Guest, RandomGuests, Scenario, Settings, TOUCHING_MEMORY, mixed, nested, ordinary,
-    touching,
+    Cpuid, Guest, RandomGuests, Scenario, Settings, TOUCHING_MEMORY, mixed, ordinary, touching,
 };
 
 /// MAXPHYADDR of the guests that make KVM decide, unless told otherwise.
@@ -17,10 +16,12 @@ const MAXPHYADDRS: [u8; 8] = [32, 36, 39, 40, 46, 48, 49, 52];
 const VCPUS: u32 = 2;
 /// How much a scenario does, unless told otherwise.
 const INTENSITY: u32 = 1;
+/// How long `churn` and `storm` go on, unless told otherwise, in seconds.
+const TIME: u64 = 2;
 /// Patience unless told otherwise, in seconds.
 const PATIENCE: u64 = 120;
-/// MAXPHYADDR of guests that are hypervisors.
-const NESTED_MAXPHYADDRS: [u8; 2] = [40, 52];
+/// The longest time that can be asked for, in seconds.
+const A_WEEK: u64 = 7 * 24 * 60 * 60;
 
 /// The arguments.
 #[expect(clippy::struct_excessive_bools, reason = "flags of the command line")]
@@ -37,6 +38,10 @@ pub(in crate::cli) struct Args {
     #[arg(long, value_name = "N", default_value_t = INTENSITY)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=32))]
     intensity: u32,
+    /// Seconds that `churn` and `storm` go on
+    #[arg(long, value_name = "SECONDS", default_value_t = TIME)]
+    #[arg(value_parser = clap::value_parser!(u64).range(..=A_WEEK))]
+    time: u64,
     /// vCPUs of a guest with several
     #[arg(long, value_name = "N", default_value_t = VCPUS)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=64))]
@@ -50,6 +55,7 @@ pub(in crate::cli) struct Args {
     pub(super) reload: bool,
     /// Seconds after which a guest that does not halt, or a scenario that does not end, is given up
     #[arg(long, value_name = "SECONDS", default_value_t = PATIENCE)]
+    #[arg(value_parser = clap::value_parser!(u64).range(..=A_WEEK))]
     pub(super) patience: u64,
     /// Also capture each change of an entry, and judge it against those before
     #[arg(long)]
@@ -57,6 +63,9 @@ pub(in crate::cli) struct Args {
     /// Use tracepoints alone, even where functions can be hooked
     #[arg(long)]
     pub(super) tracepoints: bool,
+    /// Only run the scenarios, but `decision`; judge nothing
+    #[arg(long, hide = true)]
+    pub(super) unwatched: bool,
     /// Record the observations in a file, for `analyze`
     #[arg(short, value_name = "FILE")]
     pub(super) output_file: Option<std::path::PathBuf>,
@@ -74,7 +83,8 @@ pub(in crate::cli) struct Args {
 #[derive(clap::Args)]
 #[command(next_help_heading = "Guests of the scenario `decision`")]
 struct GuestArgs {
-    /// Their MAXPHYADDR values, in bits; default: 32,36,39,40,46,48,49,52
+    /// Their MAXPHYADDR values, in bits, and those of `nested`; default: 32,36,39,40,46,48,49,52, and
+    /// 40,52
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     maxphyaddr: Vec<u8>,
     /// GuestPhysBits of every guest (CPUID 0x80000008 EAX[23:16]), 0 for none; default: as KVM has it
@@ -92,10 +102,6 @@ struct GuestArgs {
     /// With --touch: again for each line on stdin
     #[arg(long, requires = "touch")]
     again: bool,
-    /// Instead: guests that are hypervisors, with nested page tables of 4 and of 5 levels, for
-    /// MAXPHYADDR 40 and 52 unless told otherwise
-    #[arg(long, group = "instead")]
-    nested: bool,
 }
 
 /// Guests, as they are needed.
@@ -110,11 +116,6 @@ impl Args {
     /// Whether a guest that does not end says nothing about those that follow.
     pub(super) fn may_hang(&self) -> bool {
         self.guests.touch.is_some()
-    }
-
-    /// Whether there are guests that are hypervisors.
-    pub(super) fn is_nested(&self) -> bool {
-        self.guests.nested && self.scenarios().contains(&Scenario::Decision)
     }
 
     /// The scenarios asked for, each once, in the order in which they run.
@@ -144,6 +145,7 @@ impl Args {
         let numbers = [
             ("--vcpus", u64::from(self.vcpus), VCPUS.into()),
             ("--intensity", self.intensity.into(), INTENSITY.into()),
+            ("--time", self.time, TIME),
             ("--patience", self.patience, PATIENCE),
         ];
         for (option, number, usual) in numbers {
@@ -159,30 +161,36 @@ impl Args {
         for (option, _) in flags.into_iter().filter(|(_, is_given)| *is_given) {
             let _ = write!(command, " {option}");
         }
+        let guests = &self.guests;
         if scenarios.contains(&Scenario::Decision) {
-            command += &self.guests.options();
+            command += &guests.options();
+        } else if scenarios.contains(&Scenario::Nested) && !guests.maxphyaddr.is_empty() {
+            let _ = write!(command, " --maxphyaddr {}", list(&guests.maxphyaddr));
         }
         command
     }
 
     /// How scenarios are to be run.
     pub(super) fn settings(&self, seed: u64, reach: Result<u8, String>) -> Settings {
-        let intensity = self.intensity.into();
-        Settings { vcpus: self.vcpus as usize, seed, intensity, reach }
+        Settings {
+            vcpus: self.vcpus as usize,
+            seed,
+            intensity: self.intensity.into(),
+            time: Duration::from_secs(self.time),
+            maxphyaddrs: self.guests.maxphyaddr.clone(),
+            reach,
+        }
     }
 
     /// The guests of the scenario `decision`.
     pub(super) fn guests(&self, seed: u64) -> Guests {
         let guests = &self.guests;
-        let usual = if guests.nested { &NESTED_MAXPHYADDRS[..] } else { &MAXPHYADDRS };
         let given = guests.maxphyaddr.as_slice();
-        let cpuids = guests.cpuids(if given.is_empty() { usual } else { given });
+        let cpuids = guests.cpuids(if given.is_empty() { &MAXPHYADDRS } else { given });
         if let Some(vcpus) = guests.random {
             Box::new(RandomGuests::new(vcpus, seed))
         } else if let Some(gpa) = guests.touch {
             Box::new(touching(gpa, guests.again, &cpuids).into_iter())
-        } else if guests.nested {
-            Box::new(nested(&cpuids).into_iter())
         } else if guests.mixed.is_empty() {
             Box::new(ordinary(&cpuids, self.vcpus as usize).into_iter())
         } else {
@@ -199,7 +207,6 @@ impl GuestArgs {
             || !self.mixed.is_empty()
             || self.random.is_some()
             || self.touch.is_some()
-            || self.nested
     }
 
     /// They as they are given.
@@ -216,8 +223,9 @@ impl GuestArgs {
         add("--mixed", given(&self.mixed));
         add("--random", self.random.map(|count| count.to_string()));
         add("--touch", self.touch.map(|gpa| format!("{gpa:#x}")));
-        let flags = [(" --again", self.again), (" --nested", self.nested)];
-        options.extend(flags.into_iter().filter(|(_, is_given)| *is_given).map(|(flag, _)| flag));
+        if self.again {
+            options += " --again";
+        }
         options
     }
 
@@ -280,21 +288,18 @@ mod tests {
         assert_eq!(args("").scenarios(), Scenario::ALL);
         assert_eq!(args("--vcpus 3 --seed 1 --intensity 2 --reload").scenarios(), Scenario::ALL);
         assert_eq!(args("--scenario mmio,huge,mmio").scenarios(), [Huge, Mmio]);
-        for line in
-            ["--maxphyaddr 36", "--mixed 36,52", "--random 3", "--touch 0x10000", "--nested"]
-        {
+        for line in ["--maxphyaddr 36", "--mixed 36,52", "--random 3", "--touch 0x10000"] {
             assert_eq!(args(line).scenarios(), [Decision], "{line}");
             let both = args(&format!("{line} --scenario huge,decision"));
             assert_eq!(both.scenarios(), [Decision, Huge], "{line}");
         }
         assert!(parse("--scenario hugh").is_err());
+        assert!(parse("--time 604800").is_ok() && parse("--time 18446744073709551615").is_err());
         assert!(parse("--intensity 0").is_err() && parse("--intensity 33").is_err());
     }
 
     #[test]
-    fn nested_guests_have_fewer_maxphyaddrs() {
-        assert_eq!(args("--nested").guests(0).count(), 4);
-        assert_eq!(args("--nested --maxphyaddr 40").guests(0).count(), 2);
+    fn every_maxphyaddr_has_guests() {
         // With one and with two vCPUs, neighbours both ways, and one without the leaf.
         assert_eq!(args("").guests(0).count(), 8 * 2 + 7 * 2 + 1);
     }
@@ -308,13 +313,15 @@ mod tests {
             "--seed 7 --scenario decision --tracepoints --touch 0x10000 --again",
             "--seed 7 --scenario decision,huge --mixed 36,52",
             "--seed 7 --scenario decision --random 100",
-            "--seed 7 --scenario decision --nested",
+            "--seed 7 --scenario nested,churn --time 9 --maxphyaddr 40",
         ] {
             let args = args(line);
             assert_eq!(args.command(&args.scenarios(), 7), format!("ept-trace check {line}"));
         }
         let alone = args("--maxphyaddr 36 --vcpus 1").command(&[Scenario::Huge], 7);
         assert_eq!(alone, "ept-trace check --seed 7 --scenario huge --vcpus 1");
+        let alone = args("--maxphyaddr 36").command(&[Scenario::Nested], 7);
+        assert_eq!(alone, "ept-trace check --seed 7 --scenario nested --maxphyaddr 36");
     }
 
     #[test]

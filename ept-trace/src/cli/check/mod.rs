@@ -7,9 +7,12 @@ mod module;
 mod outcome;
 mod place;
 mod reach;
+mod unwatched;
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Result, anyhow};
@@ -18,7 +21,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 pub(super) use self::args::Args;
 use self::keep::Keep;
-use self::module::{Unloaded, require_nested};
+use self::module::Unloaded;
 use self::outcome::Outcome;
 use super::Exit;
 use super::judge::Judge;
@@ -38,6 +41,10 @@ pub(super) fn run(args: &Args) -> Result<Exit> {
         print(&list)?;
         return Ok(Exit::Clean);
     }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    if args.unwatched {
+        return runtime.block_on(unwatched::run(args));
+    }
     let is_scenario = |name: &str| name.parse::<Scenario>().is_ok();
     let is_terminal = io::stdout().is_terminal();
     let mut judge = args.reports.judge(Box::new(output::lines()), is_terminal, is_scenario)?;
@@ -47,7 +54,6 @@ pub(super) fn run(args: &Args) -> Result<Exit> {
     judge.run(&place::here(command.clone()))?;
     let mut outcome = Outcome::new(args.may_be_refused());
     let mut kept = None;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let ran = runtime.block_on(check(args, seed, &mut judge, &mut outcome, &mut kept));
     // What could not be run is in every report, and so is why.
     let why = match &ran {
@@ -88,9 +94,6 @@ async fn check(
         Some(path) => judge.record_to(path, None)?,
         None => *kept = Keep::new(&args.keep, judge),
     }
-    if args.is_nested() {
-        require_nested()?;
-    }
     let unloaded = if args.reload {
         Some(Unloaded::new()?)
     } else {
@@ -110,7 +113,8 @@ async fn check(
     })?;
     let first = session.first_events();
     let reach = Err("KVM's set-up is not known".to_owned());
-    let mut check = Check { session, judge, outcome, reach, begun: Vec::new() };
+    let is_ahead = Arc::default();
+    let mut check = Check { session, judge, outcome, reach, begun: Vec::new(), is_ahead };
     for event in first {
         check.judge(event)?;
     }
@@ -124,6 +128,7 @@ async fn check(
             Scenario::Decision => check.drive(args.guests(seed), patience, args.may_hang()).await?,
             scenario => {
                 let settings = args.settings(seed, check.reach.clone());
+                let patience = patience + settings.time;
                 check.run(scenario, settings, patience).await?
             }
         };
@@ -143,6 +148,8 @@ struct Check<'a> {
     reach: Result<u8, String>,
     /// The scenarios that have begun, and when, in nanoseconds.
     begun: Vec<(u64, Scenario)>,
+    /// Whether the guests are ahead of what was judged.
+    is_ahead: Arc<AtomicBool>,
 }
 
 impl Check<'_> {
@@ -163,6 +170,7 @@ impl Check<'_> {
     /// Judges the next events.
     async fn judge_next(&mut self) -> Result<()> {
         self.session.next().await?.into_iter().try_for_each(|event| self.judge(event))?;
+        self.is_ahead.store(self.session.is_behind(), Ordering::Relaxed);
         self.judge.keep_up();
         Ok(self.judge.flush()?)
     }
@@ -233,7 +241,10 @@ impl Check<'_> {
         patience: Duration,
     ) -> Result<bool> {
         let mut runner = Runner::new(open_kvm()?)?;
-        runner.start(move |kvm, stop| scenario.run(&Host { kvm, settings: &settings, stop }))?;
+        let is_ahead = Arc::clone(&self.is_ahead);
+        runner.start(move |kvm, stop| {
+            scenario.run(&Host { kvm, settings: &settings, stop, is_ahead: &is_ahead })
+        })?;
         if let Some(cases) = self.watch(&mut runner, patience).await? {
             self.outcome.ran(scenario, cases);
             return Ok(true);

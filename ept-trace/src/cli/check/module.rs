@@ -8,18 +8,6 @@ use crate::kernel::{Modules, Presence};
 use crate::live::CannotRun;
 use crate::model::Vendor;
 
-/// Fails if the vendor module says that it shows guests no VMX or SVM.
-pub(super) fn require_nested() -> Result<()> {
-    let vendor = Modules::read().vendor.0;
-    let parameter = format!("/sys/module/{vendor}/parameters/nested");
-    if std::fs::read_to_string(&parameter).is_ok_and(|value| matches!(value.trim(), "N" | "0")) {
-        bail!(CannotRun(format!(
-            "nested virtualization is off ({parameter}): load {vendor} with nested=1"
-        )));
-    }
-    Ok(())
-}
-
 /// A vendor module that is not loaded; loaded again when dropped, so that no failure leaves the
 /// machine without.
 pub(super) struct Unloaded {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::analysis::{Judged, Summary};
 use crate::cli::Exit;
-use crate::guest::{Ended, Guest, Program, Scenario};
+use crate::guest::{Ended, Guest, Scenario};
 use crate::model::{Case, CaseOutcome, EventKind, ScenarioResult};
 
 /// So many guests that did not halt are told one by one, and the others counted.
@@ -28,8 +28,6 @@ pub(super) struct Outcome {
     may_be_refused: bool,
     /// How many guests KVM refused so, and why the first.
     refused: Option<(u64, String)>,
-    /// How many guests are for something that KVM does not offer.
-    not_offered: u64,
     /// What came of the scenarios that ran to their end or were given up.
     results: Vec<(Scenario, ScenarioResult)>,
     /// When the scenario that is running began.
@@ -50,7 +48,6 @@ impl Outcome {
             first_failed: String::new(),
             may_be_refused,
             refused: None,
-            not_offered: 0,
             results: Vec::new(),
             began: Instant::now(),
             mismatches: BTreeMap::new(),
@@ -80,16 +77,7 @@ impl Outcome {
     /// Takes in how a guest ended.
     pub(super) fn ended(&mut self, guest: &Guest, ended: Ended) {
         match ended {
-            Ended::Halted => {
-                self.driven.extend(guest.maxphyaddrs());
-                if let Program::Nested(_) = guest.program {
-                    eprintln!("ept-trace: the guest with {guest}: L2 ran to its end");
-                }
-            }
-            Ended::NotOffered(what) => {
-                self.not_offered += 1;
-                eprintln!("ept-trace: the guest with {guest} is not offered: {what}");
-            }
+            Ended::Halted => self.driven.extend(guest.maxphyaddrs()),
             Ended::Refused(why) if self.may_be_refused => {
                 self.refused.get_or_insert((0, why)).0 += 1;
             }
@@ -109,9 +97,6 @@ impl Outcome {
     /// All guests of the scenario `decision` were driven.
     pub(super) fn drove(&mut self) {
         let outcome = match self.failed {
-            0 if self.driven.is_empty() && self.not_offered > 0 => {
-                CaseOutcome::Skipped("KVM offers none of it".to_owned())
-            }
             0 => CaseOutcome::Passed,
             failed => {
                 let first = &self.first_failed;
@@ -185,9 +170,6 @@ impl Outcome {
         }
         if let Some((count, why)) = &self.refused {
             eprintln!("ept-trace: {count} guests were skipped, the first because {why}");
-        }
-        if self.driven.is_empty() && self.not_offered > 0 {
-            eprintln!("ept-trace: cannot run here: KVM offers none of it");
         }
         let results = || self.results.iter().map(|(_, result)| result);
         for result in results().filter(|result| result.is_bad()) {

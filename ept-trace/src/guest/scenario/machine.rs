@@ -114,7 +114,17 @@ impl<'a> Machine<'a> {
     }
 
     /// A guest of this MAXPHYADDR in bits.
-    pub(super) fn with_maxphyaddr(host: &'a Host<'a>, mut vm: Vm, bits: u8) -> Result<Self> {
+    pub(super) fn with_maxphyaddr(host: &'a Host<'a>, vm: Vm, bits: u8) -> Result<Self> {
+        Self::with_cpuids(host, vm, host.settings.vcpus, &[Cpuid::of(bits)])
+    }
+
+    /// A guest of so many vCPUs, whose CPUIDs are set one after the other.
+    pub(super) fn with_cpuids(
+        host: &'a Host<'a>,
+        mut vm: Vm,
+        vcpus: usize,
+        cpuids: &[Cpuid],
+    ) -> Result<Self> {
         let mut memory = Memory::small_pages(LOW)?;
         memory.write(CODE, program::image());
         let tables = Tables::new(&mut memory, TABLES, 4);
@@ -122,14 +132,28 @@ impl<'a> Machine<'a> {
             tables.map(&mut memory, gpa, gpa);
         }
         let low = vm.add_memory(0, memory)?;
-        let cpuids = [Cpuid::of(bits)];
-        let mut vcpus = Vec::new();
-        for id in 0..host.settings.vcpus as u64 {
-            let vcpu = vm.create_vcpu(id, &cpuids)?;
-            tables.enter(&vcpu, &cpuids, &kvm_regs::default())?;
-            vcpus.push(vcpu);
-        }
+        let create = |id| {
+            let vcpu = vm.create_vcpu(id, cpuids)?;
+            tables.enter(&vcpu, cpuids, &kvm_regs::default())?;
+            Ok(vcpu)
+        };
+        let vcpus = (0..vcpus as u64).map(create).collect::<Result<_>>()?;
         Ok(Self { vcpus, vm, low, tables, windows: Vec::new(), host })
+    }
+
+    /// Sets the CPUID of all vCPUs again, between two runs. From 5.16 on KVM refuses it
+    /// (feb627e8d6f6), and the guest goes on with the one before.
+    pub(super) fn set_cpuid(&self, cpuid: Cpuid) -> Result<()> {
+        let cpuid = cpuid.within(self.vm.supported())?;
+        for vcpu in &self.vcpus {
+            match vcpu.set_cpuid2(&cpuid) {
+                Err(err) if err.errno() != libc::EINVAL => {
+                    return Err(err).context("KVM_SET_CPUID2");
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// The numbers of the vCPUs.
@@ -249,6 +273,7 @@ impl<'a> Machine<'a> {
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::AtomicBool;
+    use std::time::Duration;
 
     use kvm_ioctls::Kvm;
 
@@ -261,8 +286,16 @@ mod tests {
             eprintln!("skipped: no /dev/kvm");
             return;
         };
-        let settings = Settings { vcpus: 2, seed: 0, intensity: 1, reach: Ok(48) };
-        let host = Host { kvm: &kvm, settings: &settings, stop: &AtomicBool::new(false) };
+        let settings = Settings {
+            vcpus: 2,
+            seed: 0,
+            intensity: 1,
+            time: Duration::ZERO,
+            maxphyaddrs: Vec::new(),
+            reach: Ok(48),
+        };
+        let never = &AtomicBool::new(false);
+        let host = Host { kvm: &kvm, settings: &settings, stop: never, is_ahead: never };
         let mut machine = Machine::new(&host).expect("a guest");
         let memory = Memory::small_pages(3 * PAGE).expect("memory");
         let arena = machine.add_arena(BASE, memory).expect("a slot");

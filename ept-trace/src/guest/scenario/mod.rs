@@ -4,29 +4,36 @@
 //! What it reads are marks, a distinct one for each place and writer, so that a wrong translation
 //! shows by itself. Meanwhile the host does what hosts do to a guest's memory.
 
+mod churn;
 mod dirty_log;
 mod high_gpa;
 mod huge;
 mod machine;
 mod memory;
 mod mmio;
+mod nested;
 mod program;
 mod protect;
 mod readonly;
 mod slots;
 mod step;
+mod storm;
 mod vcpus;
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::atomic::AtomicBool;
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use kvm_ioctls::Kvm;
 
 use super::random::SplitMix64;
 use crate::model::{Case, CaseOutcome};
+
+/// How often it is looked whether those who watch have caught up.
+const A_MOMENT: Duration = Duration::from_millis(1);
 
 /// A scenario of `check`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -49,11 +56,17 @@ pub enum Scenario {
     Protect,
     /// Addresses at the edge of what can be reached.
     HighGpa,
+    /// Guests that are hypervisors.
+    Nested,
+    /// VMs that come and go.
+    Churn,
+    /// Faults, zaps and VMs, as fast as the machine can.
+    Storm,
 }
 
 impl Scenario {
     /// All of them, in the order in which they run.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 12] = [
         Self::Decision,
         Self::Memory,
         Self::Huge,
@@ -63,6 +76,9 @@ impl Scenario {
         Self::DirtyLog,
         Self::Protect,
         Self::HighGpa,
+        Self::Nested,
+        Self::Churn,
+        Self::Storm,
     ];
 
     /// Its name on the command line.
@@ -77,6 +93,9 @@ impl Scenario {
             Self::DirtyLog => "dirty-log",
             Self::Protect => "protect",
             Self::HighGpa => "high-gpa",
+            Self::Nested => "nested",
+            Self::Churn => "churn",
+            Self::Storm => "storm",
         }
     }
 
@@ -94,6 +113,9 @@ impl Scenario {
             Self::DirtyLog => "dirty logging under load: every page written must be in the log",
             Self::Protect => "mprotect, MADV_DONTNEED and KSM under the guest",
             Self::HighGpa => "memory at 2^39, 2^47 and 2^48, and below MAXPHYADDR",
+            Self::Nested => "hypervisors as guests, with EPT or NPT of 4 and of 5 levels",
+            Self::Churn => "VMs, vCPUs and memslots that come and go, several at once",
+            Self::Storm => "faults, zaps and VMs as fast as the machine can",
         }
     }
 
@@ -110,6 +132,9 @@ impl Scenario {
             Self::DirtyLog => dirty_log::cases(host),
             Self::Protect => protect::cases(host),
             Self::HighGpa => high_gpa::cases(host),
+            Self::Nested => nested::cases(host),
+            Self::Churn => churn::cases(host),
+            Self::Storm => storm::cases(host),
         }
     }
 }
@@ -142,6 +167,10 @@ pub struct Settings {
     pub seed: u64,
     /// How much they do: 1 for some hundred EPT violations each, up to 32.
     pub intensity: u64,
+    /// How long those go on at least that could go on for ever.
+    pub time: Duration,
+    /// MAXPHYADDR in bits of the guests that are hypervisors; none for the usual ones.
+    pub maxphyaddrs: Vec<u8>,
     /// Width in bits of the GPAs that KVM's tables can reach, or why it is not known.
     pub reach: Result<u8, String>,
 }
@@ -154,6 +183,8 @@ pub struct Host<'a> {
     pub settings: &'a Settings,
     /// Set when it shall end before its time.
     pub stop: &'a AtomicBool,
+    /// Set while those who watch are behind: what could go on for ever waits for them.
+    pub is_ahead: &'a AtomicBool,
 }
 
 /// Why a case cannot be run here.
@@ -174,6 +205,28 @@ impl Host<'_> {
             },
         };
         Case { name: name.to_owned(), outcome, took: began.elapsed() }
+    }
+
+    /// How often something is done that takes until the time is up, at least once; each time with
+    /// its number.
+    ///
+    /// # Errors
+    ///
+    /// The first failure, which ends it.
+    fn until_time_is_up(&self, mut run: impl FnMut(u64) -> Result<()>) -> Result<u64> {
+        let begin = Instant::now();
+        let mut times = 0;
+        while times == 0 || begin.elapsed() < self.settings.time {
+            run(times)?;
+            times += 1;
+            while self.is_ahead.load(Ordering::Relaxed) && !self.stop.load(Ordering::Relaxed) {
+                thread::sleep(A_MOMENT);
+            }
+            if self.stop.load(Ordering::Relaxed) {
+                bail!("is given up");
+            }
+        }
+        Ok(times)
     }
 
     /// So many, times the intensity.

@@ -6,7 +6,7 @@ use super::{
 };
 
 /// L1 with an L2, which may not come to its end.
-const CHECK: &str = "--nested --maxphyaddr 40";
+const CHECK: &str = "--scenario nested --maxphyaddr 40";
 
 const NO_EPT: &str = "KVM shadows no EPT there";
 const NO_NPT: &str = "KVM shadows no NPT there";

@@ -1,4 +1,5 @@
-//! The guest that is a hypervisor: L1, which runs an L2 under nested page tables of its own.
+//! Guests that are hypervisors: each an L1, which runs an L2 under nested page tables of its own, of
+//! 4 or of 5 levels.
 //!
 //! L1 is the program in `ept-trace/l1`; this puts it into a guest, starts it, and says in words
 //! what it reports.
@@ -11,10 +12,15 @@ use kvm_bindings::{Msrs, kvm_msr_entry, kvm_regs};
 use kvm_ioctls::{Kvm, VcpuFd};
 use object::{Object as _, ObjectSegment as _};
 
-use super::Guest;
-use super::long_mode::{LARGE_PAGE, Tables};
-use super::memory::Memory;
-use super::vm::{Ended, Vm, run_to_halt};
+use super::{Case, Host, Skip};
+use crate::guest::Cpuid;
+use crate::guest::long_mode::{LARGE_PAGE, Tables};
+use crate::guest::memory::Memory;
+use crate::guest::vm::{Vm, run_to_halt};
+
+/// MAXPHYADDR of an L1 in bits, unless told otherwise: one for which KVM takes 4 levels, and one for
+/// which it takes 5 where it can.
+const MAXPHYADDRS: [u8; 2] = [40, 52];
 
 /// L1, an ELF file.
 static IMAGE: &[u8] = include_bytes!(env!("EPT_TRACE_L1_IMAGE"));
@@ -23,20 +29,28 @@ static IMAGE: &[u8] = include_bytes!(env!("EPT_TRACE_L1_IMAGE"));
 /// "Enabling and Entering VMX Operation".
 const FEATURE_CONTROL: kvm_msr_entry = kvm_msr_entry { index: 0x3a, reserved: 0, data: 1 | 1 << 2 };
 
-/// Runs every vCPU of the guest as an L1 with nested page tables of so many levels.
-pub(super) fn run(kvm: &Kvm, guest: &Guest, levels: u8) -> Result<Ended> {
+pub(super) fn cases(host: &Host<'_>) -> Vec<Case> {
+    let given = host.settings.maxphyaddrs.as_slice();
+    let maxphyaddrs = if given.is_empty() { &MAXPHYADDRS } else { given };
+    let case = |bits: u8, levels: u8| {
+        let name = format!("MAXPHYADDR {bits}, {levels} levels");
+        host.case(&name, |host, _| hypervisor(host.kvm, bits, levels))
+    };
+    maxphyaddrs.iter().flat_map(|&bits| [case(bits, 4), case(bits, 5)]).collect()
+}
+
+/// Runs an L1 of this MAXPHYADDR with nested page tables of so many levels.
+fn hypervisor(kvm: &Kvm, maxphyaddr: u8, levels: u8) -> Result<()> {
     let mut vm = Vm::new(kvm)?;
     let shown = Shown::to(&vm);
     let own_levels = match shown {
-        Shown { has_svm: true, has_la57, .. } if levels == 5 => {
-            if !has_la57 {
-                let why = "L1 would need paging of 5 levels (LA57), which KVM does not show it";
-                return Ok(Ended::NotOffered(why.to_owned()));
-            }
-            5
+        Shown { has_svm: true, has_la57: false, .. } if levels == 5 => {
+            let why = "L1 would need paging of 5 levels (LA57), which KVM does not show it";
+            bail!(Skip(why.to_owned()));
         }
+        Shown { has_svm: true, .. } if levels == 5 => 5,
         Shown { has_vmx: false, has_svm: false, .. } => {
-            return Ok(Ended::NotOffered(missing(Missing::Virtualization).to_owned()));
+            bail!(Skip(missing(Missing::Virtualization).to_owned()));
         }
         _ => 4,
     };
@@ -47,34 +61,23 @@ pub(super) fn run(kvm: &Kvm, guest: &Guest, levels: u8) -> Result<Ended> {
     for gpa in (0..MEMORY).step_by(usize::try_from(LARGE_PAGE)?) {
         tables.map(&mut memory, gpa, gpa);
     }
+    let far = far(maxphyaddr.min(shown.maxphyaddr), levels)?;
+    memory.write(PARAMS, &Params { levels: levels.into(), far }.to_bytes());
     let low = vm.add_memory(0, memory)?;
 
-    for (id, cpuids) in (0..).zip(&guest.vcpus) {
-        let mut vcpu = vm.create_vcpu(id, cpuids)?;
-        let bits = guest.maxphyaddrs().min().unwrap_or_default().min(shown.maxphyaddr);
-        let params = Params { levels: levels.into(), far: far(bits, levels)? };
-        vm.memory_mut(low).write(PARAMS, &params.to_bytes());
-        if shown.has_vmx {
-            set_msr(&vcpu, FEATURE_CONTROL)?;
-        }
-        // The stack as after a call: 8 bytes off a multiple of 16.
-        let regs = kvm_regs {
-            rip: entry,
-            rsp: STACK_END - 8,
-            rdi: PARAMS,
-            rsi: REPORT,
-            ..Default::default()
-        };
-        tables.enter(&vcpu, cpuids, &regs)?;
-        if let Some(how) = run_to_halt(id, &mut vcpu)? {
-            return Ok(Ended::Otherwise(format!("L1: {how}")));
-        }
-        let ended = in_words(Report::from_bytes(&vm.memory(low).read(REPORT)));
-        if ended != Ended::Halted {
-            return Ok(ended);
-        }
+    let cpuids = [Cpuid::of(maxphyaddr)];
+    let mut vcpu = vm.create_vcpu(0, &cpuids)?;
+    if shown.has_vmx {
+        set_msr(&vcpu, FEATURE_CONTROL)?;
     }
-    Ok(Ended::Halted)
+    // The stack as after a call: 8 bytes off a multiple of 16.
+    let regs =
+        kvm_regs { rip: entry, rsp: STACK_END - 8, rdi: PARAMS, rsi: REPORT, ..Default::default() };
+    tables.enter(&vcpu, &cpuids, &regs)?;
+    if let Some(how) = run_to_halt(0, &mut vcpu)? {
+        bail!("L1: {how}");
+    }
+    conclude(Report::from_bytes(&vm.memory(low).read(REPORT)))
 }
 
 /// What KVM supports of what L1 needs.
@@ -128,13 +131,12 @@ fn set_msr(vcpu: &VcpuFd, msr: kvm_msr_entry) -> Result<()> {
     Ok(())
 }
 
-fn in_words(report: Report) -> Ended {
-    let Some(outcome) = report.outcome() else {
-        return Ended::Otherwise(format!("L1 reports nonsense: {report:x?}"));
-    };
-    Ended::Otherwise(match outcome {
-        Outcome::Halted { violations: L2_PAGES } => return Ended::Halted,
-        Outcome::NotOffered(what) => return Ended::NotOffered(missing(what).to_owned()),
+/// Whether L2 ran to its end; if not, why.
+fn conclude(report: Report) -> Result<()> {
+    let Some(outcome) = report.outcome() else { bail!("L1 reports nonsense: {report:x?}") };
+    let how = match outcome {
+        Outcome::Halted { violations: L2_PAGES } => return Ok(()),
+        Outcome::NotOffered(what) => bail!(Skip(missing(what).to_owned())),
         Outcome::Halted { violations } => {
             format!("L2 halts after {violations} nested page faults, not {L2_PAGES}")
         }
@@ -157,12 +159,15 @@ fn in_words(report: Report) -> Ended {
         Outcome::WrongMark { gpa, expected, found } => {
             format!("L2 halts, and {found:#x} is where L1 maps its GPA {gpa:#x}, not {expected:#x}")
         }
-    })
+    };
+    bail!(how)
 }
 
 fn missing(what: Missing) -> &'static str {
     match what {
-        Missing::Virtualization => "KVM shows L1 neither VMX nor SVM",
+        Missing::Virtualization => {
+            "KVM shows L1 neither VMX nor SVM: load kvm_intel or kvm_amd with nested=1"
+        }
         Missing::NestedPaging => "KVM shows L1 no nested paging",
         Missing::Levels => "KVM shows L1 no EPT page walks of so many levels",
         Missing::WriteBack => "KVM shows L1 no write-back EPT",
