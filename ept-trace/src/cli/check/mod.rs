@@ -24,7 +24,7 @@ use crate::guest::{
     Case, CaseOutcome, Ended, Guest, Host, Runner, Scenario, Settings, run as run_guest,
 };
 use crate::kernel::Filter;
-use crate::live::{CannotRun, Options, Session, preflight};
+use crate::live::{Ahead, CannotRun, Options, Session, drop_privileges, preflight};
 use crate::model::{Event, EventKind};
 
 /// Drives the guests and judges.
@@ -78,6 +78,7 @@ async fn check(args: Args) -> Result<Exit> {
     if let Some(unloaded) = unloaded {
         check.load(unloaded).await?;
     }
+    drop_privileges(Ahead { opens_files: true, ..Ahead::default() })?;
     let seed = args.seed();
     let patience = Duration::from_secs(args.patience);
     for scenario in args.scenarios() {
