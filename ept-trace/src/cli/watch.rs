@@ -319,7 +319,7 @@ fn start(
         child.stdout(io::stderr().as_fd().try_clone_to_owned()?);
     }
     // Before 5.11 maps count as locked memory, and loading them raises the limit, for us alone.
-    let restore = move || Ok(setrlimit(Resource::Memlock, locked_memory.clone())?);
+    let restore = move || Ok(setrlimit(Resource::Memlock, locked_memory)?);
     // SAFETY: one system call, which takes no lock and allocates nothing.
     unsafe { child.pre_exec(restore) };
     let child = child.spawn().with_context(|| program.display().to_string())?;

@@ -64,7 +64,7 @@ mod tests {
     #[test]
     fn everything_that_is_missing_is_named_at_once() {
         let missing = |held: &[Capability], can_reach_tracefs| {
-            super::missing(|capability| held.contains(&capability), can_reach_tracefs).join(", ")
+            missing(|capability| held.contains(&capability), can_reach_tracefs).join(", ")
         };
         let nothing = missing(&[], false);
         for capability in ["CAP_BPF (", "CAP_PERFMON (", "CAP_DAC_OVERRIDE ("] {

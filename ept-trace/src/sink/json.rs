@@ -1,11 +1,13 @@
 //! JSON lines: one object a line, each with its `type`. Described in `docs/json.md`.
 
+pub mod schema;
 mod spte_change;
 mod walk;
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use self::spte_change::SpteChangeLine;
@@ -23,7 +25,7 @@ pub struct Json<W> {
     quiet: bool,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 enum Line<'a> {
     Hook {
@@ -97,7 +99,7 @@ enum Line<'a> {
     },
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct DecisionLine<'a> {
     time_ns: u64,
     vm: u32,
@@ -118,7 +120,7 @@ struct DecisionLine<'a> {
     inputs: &'a Inputs,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct LoadLine<'a> {
     time_ns: u64,
     vm: u32,
@@ -137,7 +139,7 @@ struct LoadLine<'a> {
     observed_by: &'a str,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct ShadowLine<'a> {
     time_ns: u64,
     vm: u32,
@@ -159,7 +161,7 @@ struct ShadowLine<'a> {
     observed_by: &'a str,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct FaultLoopLine<'a> {
     time_ns: u64,
     vm: u32,
@@ -175,7 +177,7 @@ struct FaultLoopLine<'a> {
     rules: Rules<'a>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct VmcsDumpLine<'a> {
     time_ns: u64,
     vmcs: Option<String>,

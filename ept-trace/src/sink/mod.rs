@@ -9,7 +9,7 @@ use std::io;
 use crate::analysis::{Judged, Summary};
 use crate::source::Skipped;
 
-pub use json::Json;
+pub use json::{Json, schema};
 pub use observations::Observations;
 pub use text::Text;
 pub(crate) use text::describe;

@@ -1,6 +1,5 @@
 //! The arguments of `analyze`.
 
-use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal as _, Write};
 use std::path::PathBuf;
 
@@ -12,6 +11,7 @@ use crate::cli::explain::parse_hex;
 use crate::cli::output::Colour;
 use crate::cli::walk::Replay;
 use crate::model::Fact;
+use crate::private_file::{self, Name};
 use crate::report::{self, Report};
 use crate::sink::{Json, Observations, Sink, Text};
 use crate::source::trace::Said;
@@ -111,7 +111,8 @@ impl Args {
     pub(super) fn sink(&self) -> Result<Box<dyn Sink>> {
         let (out, is_terminal): (Box<dyn Write>, bool) = match &self.output_file {
             Some(path) => {
-                let file = File::create(path).with_context(|| path.display().to_string())?;
+                let file = private_file::create(path, Name::Given);
+                let file = file.with_context(|| path.display().to_string())?;
                 (Box::new(file), false)
             }
             None => (Box::new(io::stdout()), io::stdout().is_terminal()),
