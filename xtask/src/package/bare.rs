@@ -11,8 +11,8 @@ use crate::command;
 use crate::setup::apt::codename;
 use crate::setup::{Setup, packages};
 
-/// What people have who read manuals and complete command lines.
-const EXTRAS: &str = "man-db,bash-completion,zsh,fish";
+/// What people have who run services, read manuals and complete command lines.
+const EXTRAS: &str = "systemd,man-db,bash-completion,zsh,fish";
 
 /// What must hold in the bare root while the package is installed, each with its name. The service
 /// is not enabled, and nothing is said on the way.
@@ -56,7 +56,7 @@ pub fn try_in_bare_root(setup: &Setup, package: &Package, deb: &Path) -> Result<
         println!("bare root: {name}");
     }
     // What an administrator may have done.
-    root.sh("if [ -x /usr/bin/systemctl ]; then systemctl enable ept-trace.service; fi")?;
+    root.sh("systemctl enable ept-trace.service")?;
     root.sh("dpkg --purge ept-trace; rm /tmp/ept-trace.deb; rm -rf /root/.cache /root/.local \
              /root/.config /root/.zcompdump")?;
     let after = root.listing()?;

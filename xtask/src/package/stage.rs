@@ -12,6 +12,7 @@ use crate::command;
 
 const CONTROL: &str = include_str!("../../package/control");
 const COPYRIGHT: &str = include_str!("../../package/copyright");
+const OVERRIDES: &str = include_str!("../../package/lintian-overrides");
 const SERVICE: &str = include_str!("../../package/ept-trace.service");
 /// The maintainer's scripts.
 const SCRIPTS: [(&str, &str); 3] = [
@@ -43,6 +44,7 @@ pub fn stage(package: &Package, root: &Path) -> Result<()> {
     }
     tree.add_manual(package)?;
     tree.add("usr/lib/systemd/system/ept-trace.service", FILE, SERVICE.as_bytes())?;
+    tree.add("usr/share/lintian/overrides/ept-trace", FILE, OVERRIDES.as_bytes())?;
     tree.add(&format!("{DOC}/copyright"), FILE, COPYRIGHT.as_bytes())?;
     tree.add_packed(&format!("{DOC}/changelog"), CHANGES.as_bytes())?;
     tree.add_packed(&format!("{DOC}/changelog.Debian"), debian_changes(package)?.as_bytes())?;
