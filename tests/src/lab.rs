@@ -45,7 +45,8 @@ pub fn lab_with(test: &str, cell: Cell, programs: &[&str], script: &str) -> Run 
     let out = std::env::temp_dir().join(format!("ept-trace-{test}-{}", std::process::id()));
     let runner = tempfile::tempdir().expect("a temporary directory");
     let mut command = xtask();
-    command.args(["lab", "--cpu", cell.cpu, "--kernel", cell.kernel, "--out"]).arg(&out);
+    command.args(["lab", "--cpu", cell.cpu, "--kernel", cell.kernel, "--timeout", "900", "--out"]);
+    command.arg(&out);
     for file in add(programs, runner.path()) {
         command.arg("--add").arg(file);
     }

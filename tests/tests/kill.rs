@@ -32,10 +32,10 @@ unchanged() { # for as long as the child that cleans up may take
     done
     false
 }
-settled() { until [ -n "$(cat /sys/kernel/tracing/kprobe_events)" ]; do sleep 0.2; done; sleep 3; }
+attached() { until grep -q NoNewPrivs.*1 /proc/$1/status; do sleep 0.2; done; }
 
 state > /tmp/nothing
-ept-trace check --quiet --random 1000000 > /dev/null 2>&1 & load=$!; settled
+ept-trace check --quiet --random 1000000 > /dev/null 2>&1 & load=$!; attached $load
 state > /tmp/before
 round=0
 for kill in $KILLS; do

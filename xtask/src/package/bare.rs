@@ -26,9 +26,10 @@ const TRIALS: [(&str, &str); 7] = [
     ),
     (
         "bash completes",
-        "bash -c '. /usr/share/bash-completion/bash_completion; _completion_loader \
-      ept-trace; COMP_WORDS=(ept-trace an); COMP_CWORD=1; _ept-trace ept-trace an ept-trace; \
-      test \"${COMPREPLY[*]}\" = analyze'",
+        "bash -c '. /usr/share/bash-completion/bash_completion; _completion_loader ept-trace; \
+         completer=$(complete -p ept-trace | sed \"s/.*-F \\([^ ]*\\).*/\\1/\"); \
+         COMP_WORDS=(ept-trace an); COMP_CWORD=1; $completer ept-trace an ept-trace; \
+         test \"${COMPREPLY[*]}\" = analyze'",
     ),
     (
         "zsh completes",
