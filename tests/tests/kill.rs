@@ -10,8 +10,9 @@ use tests::lab::lab_with;
 
 /// Kills in a cell.
 const KILLS: usize = 20;
-/// The latest of them, in hundredths of a second after the start; all is attached well before.
-const LATEST: u64 = 600;
+/// The latest of them, in hundredths of a second: every other after the start, and the rest after all
+/// is attached, which takes seconds in a busy cell.
+const LATEST: u64 = 400;
 
 /// What an outsider sees of a watcher: programs, maps and links by bpftool, and what tracefs and bpffs
 /// hold. The load is another `ept-trace`, whose own must be let alone.
@@ -32,7 +33,7 @@ unchanged() { # for as long as the child that cleans up may take
     done
     false
 }
-attached() { until grep -q NoNewPrivs.*1 /proc/$1/status; do sleep 0.2; done; }
+attached() { while kill -0 $1 && ! grep -q NoNewPrivs.*1 /proc/$1/status; do sleep 0.2; done; }
 
 state > /tmp/nothing
 ept-trace check --quiet --random 1000000 > /dev/null 2>&1 & load=$!; attached $load
@@ -41,7 +42,8 @@ round=0
 for kill in $KILLS; do
     round=$((round + 1))
     ept-trace watch -o /out/$round.ept > /dev/null 2>&1 & watcher=$!
-    sleep ${kill#*:}
+    case $kill in *:attached+*) attached $watcher;; esac
+    sleep ${kill##*[:+]}
     hooked=$(grep -c ept_trace_${watcher}_ /sys/kernel/tracing/kprobe_events)
     case $kill in
         watcher:*) kill -9 $watcher;;
@@ -86,8 +88,10 @@ fn twenty_kills(cell: Cell) {
     let seed = seed();
     println!("EPT_TRACE_SEED={seed}");
     let mut list = String::new();
-    for (what, moment) in kills(seed) {
-        let _ = write!(list, "{what}:{}.{:02} ", moment / 100, moment % 100);
+    for (kill, (what, moment)) in kills(seed).into_iter().enumerate() {
+        let is_attached = kill % 2 == 1;
+        let since = if is_attached { "attached+" } else { "" };
+        let _ = write!(list, "{what}:{since}{}.{:02} ", moment / 100, moment % 100);
     }
     let script = format!("KILLS='{list}'\n{SCRIPT}");
     let run = lab_with("twenty-kills", cell, &["bpftool"], &script);
@@ -96,7 +100,7 @@ fn twenty_kills(cell: Cell) {
     assert_eq!(run.output.matches(", unchanged").count(), KILLS);
     assert!(run.output.contains("in the end nothing"));
     let had_none = run.output.matches(": 0 events").count();
-    assert!(had_none < KILLS, "else nothing is shown");
+    assert!(had_none <= KILLS / 2, "else little is shown");
 
     let mut read = 0;
     for kill in 1..=KILLS {
