@@ -60,7 +60,7 @@ for kill in $KILLS; do
     if unchanged; then is=unchanged; else is=changed; diff /tmp/before /tmp/now; fi
     echo "kill $kill: $hooked events, then $left, $is"
 done
-kill -0 $load && kill -INT $load; wait $load
+kill $load; wait $load
 cp /tmp/nothing /tmp/before
 if unchanged; then echo in the end nothing; else diff /tmp/before /tmp/now; fi
 "#;
