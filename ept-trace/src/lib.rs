@@ -9,6 +9,7 @@ pub mod ept;
 pub mod memory;
 pub mod model;
 pub mod oracle;
+mod private_file;
 pub mod recording;
 pub mod report;
 pub mod rules;

@@ -14,6 +14,7 @@ mod judged;
 mod kernels;
 mod lab;
 mod logs;
+mod package;
 mod setup;
 mod test;
 #[path = "../../ept-trace/build/toolchain.rs"]
@@ -52,6 +53,8 @@ enum Verb {
     Fuzz(fuzz::Args),
     /// Record guests in the lab with the tools that people have, and renew tests/corpus/logs
     Logs(logs::Args),
+    /// Make the static program and a Debian package; --try installs it into a bare root
+    Package(package::Args),
     /// Measure how long it takes to attach, and what the verifier makes of the programs
     Bench(bench::Args),
 }
@@ -66,6 +69,7 @@ fn main() -> ExitCode {
         Verb::Kernels(args) => kernels::main(&args),
         Verb::Fuzz(args) => fuzz::main(&args),
         Verb::Logs(args) => logs::main(&args),
+        Verb::Package(args) => package::main(&args),
         Verb::Bench(args) => bench::main(&args),
     };
     result.unwrap_or_else(|error| {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Judged;
@@ -12,7 +13,7 @@ pub use crate::oracle::LevelShape;
 const MOST_REASONS: usize = 16;
 
 /// What became of a hook's calls: `fired = delivered + filtered + dropped + missed`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct HookCounts {
     /// The hook.
     pub hook: String,
@@ -41,7 +42,7 @@ impl HookCounts {
 }
 
 /// The counts of a run.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Summary {
     /// Root-level decisions observed.
     pub decisions: u64,

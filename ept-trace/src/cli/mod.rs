@@ -6,6 +6,7 @@ mod check;
 #[cfg(feature = "live")]
 mod doctor;
 mod explain;
+mod generate;
 mod judge;
 mod output;
 #[cfg(feature = "live")]
@@ -52,6 +53,12 @@ enum Verb {
     Walk(walk::Args),
     /// Explain a rule, or the decision for a MAXPHYADDR step by step
     Explain(explain::Args),
+    /// Print the completions of a shell
+    Completions(generate::CompletionsArgs),
+    /// Write the manual pages, one for each verb
+    Man(generate::ManArgs),
+    /// Print the JSON Schema of the JSON lines
+    Schema(generate::SchemaArgs),
     /// Load every eBPF program, and print what the verifier made of each as JSON lines
     #[cfg(feature = "live")]
     #[command(hide = true)]
@@ -127,6 +134,9 @@ pub fn run() -> ExitCode {
         Verb::Analyze(args) => analyze::run(&args),
         Verb::Walk(args) => walk::run(&args),
         Verb::Explain(args) => explain::run(&args),
+        Verb::Completions(args) => generate::completions(&args),
+        Verb::Man(args) => generate::man(&args),
+        Verb::Schema(args) => generate::schema(&args),
         #[cfg(feature = "live")]
         Verb::Programs { write } => doctor::programs(write.as_deref()),
         #[cfg(feature = "live")]

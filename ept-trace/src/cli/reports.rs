@@ -1,6 +1,6 @@
 //! Which reports are written, and where: the same choice for `analyze` and `check`.
 
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::io::{self, BufWriter, IsTerminal as _, Write};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -12,6 +12,7 @@ use super::analyze::BadInput;
 use super::judge::Judge;
 use super::output::Colour;
 use crate::analysis::Baseline;
+use crate::private_file::{self, Name};
 use crate::report::{self, Report};
 use crate::sink::{Json, Observations, Sink, Text};
 
@@ -107,7 +108,8 @@ impl ReportArgs {
             Self::add_summary_of_job(&mut judge)?;
         }
         for ReportTo { format, path } in &self.report {
-            let file = File::create(path).with_context(|| path.display().to_string())?;
+            let file = private_file::create(path, Name::Given);
+            let file = file.with_context(|| path.display().to_string())?;
             let out = Box::new(BufWriter::with_capacity(1 << 16, file));
             judge.also_write(path.display().to_string(), self.sink(*format, out, false));
             if *format == Format::Github {
@@ -160,7 +162,8 @@ impl ReportArgs {
 pub(super) fn open(path: Option<&Path>) -> Result<(Box<dyn Write>, bool)> {
     let (out, is_terminal): (Box<dyn Write>, bool) = match path {
         Some(path) => {
-            let file = File::create(path).with_context(|| path.display().to_string())?;
+            let file = private_file::create(path, Name::Given);
+            let file = file.with_context(|| path.display().to_string())?;
             (Box::new(file), false)
         }
         None => (Box::new(io::stdout()), io::stdout().is_terminal()),

@@ -10,6 +10,7 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, sleep_until};
@@ -19,7 +20,7 @@ use super::judge::Judge;
 use super::output::{OutputArgs, print};
 use super::recording::RotationArgs;
 use crate::kernel::Filter;
-use crate::live::{Options, Session, preflight};
+use crate::live::{Ahead, Options, Session, drop_privileges, preflight};
 use crate::model::{Event, EventKind};
 
 /// The arguments of `watch`.
@@ -202,6 +203,7 @@ async fn watch(args: Args) -> Result<Exit> {
         // First: a pipe waits for its reader.
         judge.record_to(path, args.rotation.rotation())?;
     }
+    let locked_memory = getrlimit(Resource::Memlock);
     let mut options = args.select.options();
     options.filter.drop_right = args.mismatches;
     let mut session = Session::start(options)?;
@@ -226,7 +228,12 @@ async fn watch(args: Args) -> Result<Exit> {
         return Ok(Exit::Clean);
     }
 
-    let child = start(&args.command, args.records_to_output())?;
+    // The command has what whoever called us has; we ourselves do with less from here on.
+    let child = start(&args.command, args.records_to_output(), locked_memory)?;
+    drop_privileges(Ahead {
+        ends_command: child.is_some(),
+        opens_files: args.rotation.rotation().is_some(),
+    })?;
     let status = observe(&args.select, &mut session, &mut judge, child).await?;
     let (last, counts) = session.finish()?;
     for event in last {
@@ -299,7 +306,11 @@ async fn observe(
     Ok(status)
 }
 
-fn start(command: &[OsString], is_output_taken: bool) -> Result<Option<Child>> {
+fn start(
+    command: &[OsString],
+    is_output_taken: bool,
+    locked_memory: Rlimit,
+) -> Result<Option<Child>> {
     let Some((program, arguments)) = command.split_first() else { return Ok(None) };
     let mut child = Command::new(program);
     child.args(arguments).kill_on_drop(true);
@@ -307,6 +318,10 @@ fn start(command: &[OsString], is_output_taken: bool) -> Result<Option<Child>> {
         // What it prints is no part of the recording.
         child.stdout(io::stderr().as_fd().try_clone_to_owned()?);
     }
+    // Before 5.11 maps count as locked memory, and loading them raises the limit, for us alone.
+    let restore = move || Ok(setrlimit(Resource::Memlock, locked_memory)?);
+    // SAFETY: one system call, which takes no lock and allocates nothing.
+    unsafe { child.pre_exec(restore) };
     let child = child.spawn().with_context(|| program.display().to_string())?;
     Ok(Some(child))
 }

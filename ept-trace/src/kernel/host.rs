@@ -13,7 +13,7 @@ use super::kallsyms::Symbol;
 use super::kcore::Kcore;
 use super::layout::{kvm_tracepoints, tracepoint_fields};
 use super::msr::IA32_VMX_EPT_VPID_CAP;
-use super::{AttachPlan, Layout, Modules, Scope, Symbols, Tracefs, machine};
+use super::{Access, AttachPlan, Layout, Modules, Scope, Symbols, Tracefs};
 use crate::model::{Behaviour, Fact, KernelFacts, KvmState, RetPf, Vendor};
 
 /// Everything that was read of this machine.
@@ -52,12 +52,20 @@ impl Host {
     /// Without `/proc/kallsyms` or BTF nothing can be captured, so those are errors; everything
     /// else that is missing is a fact that is unknown.
     pub fn read() -> Result<Self> {
+        Self::read_by(&Access::open()?)
+    }
+
+    /// Reads the machine, by what is open already.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::read`].
+    pub fn read_by(access: &Access) -> Result<Self> {
         let layout = Layout::read()?;
-        let symbols = Symbols::read()?;
+        let symbols = Symbols::parse(&access.kallsyms()?);
         let modules = Modules::read();
-        let kcore = Kcore::open();
-        let facts = gather(&modules, &symbols, &layout, &kcore);
-        let eptp_write = match &kcore {
+        let facts = gather(&modules, &symbols, &layout, access);
+        let eptp_write = match &access.kcore {
             Ok(kcore) => EptpWrite::find(&symbols, kcore).map_err(|err| format!("{err:#}")),
             Err(err) => Err(format!("{err:#}")),
         };
@@ -185,12 +193,7 @@ fn symbol_of(variable: Variable) -> (&'static str, &'static str, Option<&'static
     }
 }
 
-fn gather(
-    modules: &Modules,
-    symbols: &Symbols,
-    layout: &Layout,
-    kcore: &Result<Kcore>,
-) -> KernelFacts {
+fn gather(modules: &Modules, symbols: &Symbols, layout: &Layout, access: &Access) -> KernelFacts {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let vendor = if modules.vendor_is_live() { modules.vendor.0.clone() } else { Vendor::None };
     let parameter = |name: &str| {
@@ -213,9 +216,9 @@ fn gather(
         ret_pf: layout.modules.ret_pf.or_else(|| ret_pf_without_btf(symbols, &behaviour)),
         ..behaviour
     };
-    let kvm = kvm_state(symbols, &behaviour, kcore);
+    let kvm = kvm_state(symbols, &behaviour, &access.kcore);
     let release = release.trim().to_owned();
-    KernelFacts { release, vendor, behaviour, hardware: machine::hardware(), kvm }
+    KernelFacts { release, vendor, behaviour, hardware: access.hardware.clone(), kvm }
 }
 
 /// `RET_PF_*` of kernels without BTF for modules: the TDP MMU (5.10) brought FIXED and SPURIOUS,

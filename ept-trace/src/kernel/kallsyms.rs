@@ -1,9 +1,5 @@
 //! Symbols of the running kernel, `/proc/kallsyms`.
 
-use std::fs;
-
-use anyhow::{Context as _, Result};
-
 /// One symbol.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Symbol {
@@ -63,18 +59,6 @@ const WANTED: &[&str] = &[
 const SEARCHED: &str = "vmx_load_mmu_pgd";
 
 impl Symbols {
-    /// Reads the running kernel's.
-    ///
-    /// # Errors
-    ///
-    /// If `/proc/kallsyms` cannot be read.
-    pub fn read() -> Result<Self> {
-        let path = "/proc/kallsyms";
-        let text = fs::read_to_string(path)
-            .with_context(|| format!("{path}: is /proc mounted, and CONFIG_KALLSYMS on?"))?;
-        Ok(Self::parse(&text))
-    }
-
     /// Parses lines of `address type name [module]`; what is not one is passed over.
     pub fn parse(text: &str) -> Self {
         let wanted = text.lines().filter_map(|line| {

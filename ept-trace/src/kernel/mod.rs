@@ -1,6 +1,7 @@
 //! What this kernel offers: types, symbols, trace events, values; and from them, the facts and
 //! the plan of attachment. Found by presence, never by version.
 
+mod access;
 mod attach_plan;
 mod btf;
 mod eptp_write;
@@ -14,6 +15,7 @@ mod modules;
 mod msr;
 mod tracefs;
 
+pub use access::Access;
 pub use attach_plan::{Attach, AttachPlan, PlannedHook, Scope, missing_half};
 pub use btf::{Btf, BtfError};
 pub use hooks::{PAIRS, hook_name};

@@ -1,8 +1,11 @@
 //! Why this machine cannot be watched, with the next step.
 
 use std::fs;
+use std::path::Path;
 
-use caps::{CapSet, Capability};
+use caps::Capability;
+
+use super::privileges::has;
 
 /// Watching is not possible here; distinct from a failure, for CI tells a skip from a defect.
 #[derive(Debug, thiserror::Error)]
@@ -13,23 +16,14 @@ pub struct CannotRun(pub String);
 ///
 /// # Errors
 ///
-/// [`CannotRun`] without the capabilities, or under confidentiality lockdown.
+/// [`CannotRun`] without the capabilities, all of which are named, or under confidentiality lockdown.
 pub fn preflight() -> Result<(), CannotRun> {
-    let needed = [
-        (Capability::CAP_BPF, "loads the eBPF programs"),
-        (Capability::CAP_PERFMON, "attaches them and reads kernel memory"),
-        (Capability::CAP_DAC_OVERRIDE, "writes to tracefs"),
-    ];
-    let has = |capability| caps::has_cap(None, CapSet::Effective, capability).unwrap_or(false);
-    // Before 5.8, and on a kernel that has more, CAP_SYS_ADMIN stands for the first two.
-    if !has(Capability::CAP_SYS_ADMIN) {
-        for (capability, why) in needed {
-            if !has(capability) {
-                return Err(CannotRun(format!(
-                    "{capability} is missing ({why}): run as root, with `sudo ept-trace ...`"
-                )));
-            }
-        }
+    let missing = missing(has, can_reach_tracefs());
+    if !missing.is_empty() {
+        return Err(CannotRun(format!(
+            "without {}: run as root, with `sudo ept-trace ...`",
+            missing.join(", ")
+        )));
     }
     let lockdown = fs::read_to_string("/sys/kernel/security/lockdown").unwrap_or_default();
     if lockdown.contains("[confidentiality]") {
@@ -40,4 +34,46 @@ pub fn preflight() -> Result<(), CannotRun> {
         ));
     }
     Ok(())
+}
+
+/// The capabilities without which nothing can be watched, with what each is for. Others only make
+/// facts known that are unknown without them.
+fn missing(has: impl Fn(Capability) -> bool, can_reach_tracefs: bool) -> Vec<String> {
+    // For the kernel CAP_SYS_ADMIN stands for the first two, and before 5.8 there was nothing else.
+    let is_admin = has(Capability::CAP_SYS_ADMIN);
+    [
+        (Capability::CAP_BPF, is_admin, "loads the eBPF programs"),
+        (Capability::CAP_PERFMON, is_admin, "attaches them and reads kernel memory"),
+        (Capability::CAP_DAC_OVERRIDE, can_reach_tracefs, "writes to tracefs, which is root's"),
+    ]
+    .into_iter()
+    .filter(|(capability, is_dispensable, _)| !is_dispensable && !has(*capability))
+    .map(|(capability, _, why)| format!("{capability} ({why})"))
+    .collect()
+}
+
+/// Whether tracefs is open to this user: root's, or by the group that it is mounted with.
+fn can_reach_tracefs() -> bool {
+    rustix::process::geteuid().is_root() || Path::new("/sys/kernel/tracing/events").is_dir()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_that_is_missing_is_named_at_once() {
+        let missing = |held: &[Capability], can_reach_tracefs| {
+            missing(|capability| held.contains(&capability), can_reach_tracefs).join(", ")
+        };
+        let nothing = missing(&[], false);
+        for capability in ["CAP_BPF (", "CAP_PERFMON (", "CAP_DAC_OVERRIDE ("] {
+            assert!(nothing.contains(capability), "{nothing}");
+        }
+        let both = [Capability::CAP_BPF, Capability::CAP_PERFMON];
+        assert_eq!(missing(&both, true), "");
+        assert_eq!(missing(&both, false), "CAP_DAC_OVERRIDE (writes to tracefs, which is root's)");
+        assert_eq!(missing(&[Capability::CAP_SYS_ADMIN], true), "");
+        assert!(missing(&[Capability::CAP_BPF], true).starts_with("CAP_PERFMON ("));
+    }
 }

@@ -12,6 +12,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 
 use super::attachment::{own_group, remove_group};
+use super::privileges::drop_all_but_tracefs;
 use crate::kernel::Tracefs;
 
 /// The verb, not meant for people, by which the child is started.
@@ -55,7 +56,9 @@ pub fn serve(group: &str) -> Result<()> {
     // A service manager ends a watcher with all its children at once; this one has to be last.
     // SAFETY: SIG_IGN installs no handler.
     unsafe { libc::signal(libc::SIGTERM, libc::SIG_IGN) };
+    let tracefs = Tracefs::open()?;
+    drop_all_but_tracefs()?;
     // The end of the pipe is the end of the parent, however it came.
     let _ = std::io::stdin().read(&mut [0; 1]);
-    remove_group(&Tracefs::open()?, group, Duration::from_secs(10))
+    remove_group(&tracefs, group, Duration::from_secs(10))
 }

@@ -8,9 +8,11 @@ mod hooks;
 mod janitor;
 mod loading;
 mod object;
+mod privileges;
 mod session;
 
 pub use error::{CannotRun, preflight};
 pub use janitor::serve as serve_janitor;
 pub use object::{OBJECT, ProgramSize, program_sizes};
+pub use privileges::{Ahead, drop_privileges};
 pub use session::{Options, Session, clock};

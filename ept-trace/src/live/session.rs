@@ -17,7 +17,7 @@ use super::janitor::Janitor;
 use super::loading::{Change, Loading, Waiting};
 use super::object::Object;
 use crate::analysis::HookCounts;
-use crate::kernel::{Attach, AttachPlan, Filter, Host, Scope, Tracefs};
+use crate::kernel::{Access, Attach, AttachPlan, Filter, Host, Scope, Tracefs};
 use crate::model::{Event, EventKind};
 
 /// How often losses and modules are looked at, and a ring that has not called is read anyway.
@@ -57,6 +57,7 @@ impl Options {
 
 /// A run of live capture.
 pub struct Session {
+    access: Access,
     host: Host,
     tracefs: Tracefs,
     options: Options,
@@ -86,8 +87,10 @@ impl Session {
     /// [`CannotRun`] where this machine has no way to see decisions; else what failed.
     pub fn start(options: Options) -> Result<Self> {
         super::preflight()?;
-        let host = Host::read().map_err(|err| anyhow!(CannotRun(format!("{err:#}"))))?;
-        let tracefs = Tracefs::open().map_err(|err| anyhow!(CannotRun(format!("{err:#}"))))?;
+        let cannot_run = |err| anyhow!(CannotRun(format!("{err:#}")));
+        let access = Access::open().map_err(cannot_run)?;
+        let host = Host::read_by(&access).map_err(cannot_run)?;
+        let tracefs = Tracefs::open().map_err(cannot_run)?;
         let mut plan = host.plan(&tracefs, options.scope());
         ensure_sight(&plan)?;
 
@@ -127,6 +130,7 @@ impl Session {
             ],
             more: false,
             newer: Vec::new(),
+            access,
             host,
             tracefs,
             options,
@@ -255,7 +259,7 @@ impl Session {
         // Until the new addresses are known, none are.
         self.object.set_variables(&Variables::UNKNOWN)?;
         self.hooks.remove_inner(&self.object, &self.tracefs);
-        let host = Host::read();
+        let host = Host::read_by(&self.access);
         if !self.loading.is_unchanged() || host.is_err() {
             // Changed again while it was read: the next look sees that.
             self.loading.began();

@@ -2,12 +2,13 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Fact, KernelFacts, SpteChange, Walk};
 
 /// Something that was observed, and when.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Event {
     /// `CLOCK_MONOTONIC` of the observed machine, in nanoseconds.
     pub time_ns: u64,
@@ -17,7 +18,7 @@ pub struct Event {
 }
 
 /// What was observed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum EventKind {
     /// The hooks were set: which are attached and which not, and what cannot be seen for it.
@@ -119,7 +120,7 @@ impl EventKind {
 }
 
 /// Which of the three ways `kvm_init_mmu` went.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
     /// `init_kvm_nested_mmu`: L2 on nested TDP; the root MMU is not touched.
@@ -143,7 +144,7 @@ impl fmt::Display for Mode {
 /// One decision: what went in, and the root level that came out.
 ///
 /// `None` is "could not be read"; a value is what the kernel held at that moment.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Decision {
     /// The hook that captured it.
@@ -179,7 +180,7 @@ pub struct Decision {
 }
 
 /// The two leaves that MAXPHYADDR comes from, as KVM stores them for a vCPU.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CpuidLeaves {
     /// Number of entries that the vCPU has.
     pub entries: u32,
@@ -190,7 +191,7 @@ pub struct CpuidLeaves {
 }
 
 /// The root MMU at one moment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct MmuState {
     /// `root_role.word`, or `mmu_role.as_u64` before 5.19.
     pub role: u64,
@@ -206,7 +207,7 @@ pub struct MmuState {
 }
 
 /// What `page_fault` of an MMU points to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PageFaultHandler {
     /// `kvm_tdp_page_fault`, which `init_kvm_tdp_mmu` alone sets.
@@ -225,7 +226,7 @@ impl fmt::Display for PageFaultHandler {
 }
 
 /// KVM's own variables, as far as they could be read.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Inputs {
     /// `tdp_enabled`.
@@ -245,7 +246,7 @@ pub struct Inputs {
 }
 
 /// The arguments of `kvm_configure_mmu`, in their meaning on this kernel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ConfigureMmu {
     /// `enable_tdp`.
     pub enable_tdp: bool,
@@ -259,7 +260,7 @@ pub struct ConfigureMmu {
 
 /// A root page that was taken into use: seen in the kernel while a vCPU was in KVM_RUN, or told by a
 /// log, which knows less.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Root {
     /// Number of the VM.
@@ -283,7 +284,7 @@ pub struct Root {
 }
 
 /// What the text of `kvm_mmu_get_page` tells of a page's role.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ToldRole {
     /// The level.
     pub level: u8,
@@ -303,7 +304,7 @@ impl Root {
 }
 
 /// A root handed to the hardware: by `vmx_load_mmu_pgd` as an EPTP, by `svm_load_mmu_pgd` as nCR3.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Load {
     /// The hook that captured it.
@@ -357,7 +358,7 @@ impl Load {
 }
 
 /// Whose tables an MMU for a nested guest shadows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Nested {
     /// EPT of L1.
@@ -375,7 +376,7 @@ pub enum Nested {
 }
 
 /// `guest_mmu` after `kvm_init_shadow_ept_mmu` or `kvm_init_shadow_npt_mmu`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ShadowMmu {
     /// The hook that captured it.
     pub observed_by: String,
@@ -403,7 +404,7 @@ pub struct ShadowMmu {
 }
 
 /// The same fault, in a row, with the same answer each time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FaultLoop {
     /// Number of the VM.
     pub vm: u32,
@@ -427,7 +428,7 @@ pub struct FaultLoop {
 
 /// What of a VMCS the kernel has printed matters here: after a VM entry that failed, or an exit that
 /// nobody expected.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct VmcsDump {
     /// Address of the VMCS, if it was printed.
@@ -443,7 +444,7 @@ pub struct VmcsDump {
 }
 
 /// A hook as it was planned: attached, or not and why.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct HookStatus {
     /// The hook.
     pub hook: String,

@@ -5,10 +5,11 @@
 use std::fmt;
 use std::sync::Arc;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// A value with its origin, or why there is none. It is asked for at every walk, and cheap to clone.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Fact<T> {
     /// The value is known.
@@ -89,7 +90,7 @@ impl<T: Copy + fmt::Display> fmt::Display for Fact<T> {
 }
 
 /// Who implements virtualisation for this KVM.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Vendor {
     /// `kvm_intel`: EPT.
@@ -115,7 +116,7 @@ impl fmt::Display for Vendor {
 
 /// How this kernel decides, found by presence and never by version.
 #[expect(clippy::struct_excessive_bools, reason = "each is the presence of one thing")]
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Behaviour {
     /// KVM has `tdp_root_level`, the level that the vendor forces: 5.15 and later.
     pub has_tdp_root_level: bool,
@@ -141,7 +142,7 @@ pub struct Behaviour {
 }
 
 /// Values of the enumeration `RET_PF_*`, which differ between kernels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RetPf {
     /// `RET_PF_FIXED`: the fault was resolved.
     pub fixed: u32,
@@ -168,7 +169,7 @@ impl Behaviour {
 }
 
 /// What the hardware says of itself, read without KVM.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Hardware {
     /// `IA32_VMX_EPT_VPID_CAP`, MSR 0x48c.
     pub ept_vpid_cap: Fact<u64>,
@@ -185,7 +186,7 @@ pub struct Hardware {
 }
 
 /// What KVM holds after `hardware_setup`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct KvmState {
     /// `tdp_enabled`.
     pub tdp_enabled: Fact<bool>,
@@ -232,7 +233,7 @@ pub struct KvmState {
 }
 
 /// Everything known of a machine.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct KernelFacts {
     /// `uname -r`, shown and never decided on.
     pub release: String,

@@ -2,11 +2,12 @@
 
 use std::borrow::Cow;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// An entry was changed: by the TDP MMU, which tells what it was before, or by what else of KVM
 /// fills tables, which does not.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct SpteChange {
     /// The hook that captured it.
@@ -33,7 +34,7 @@ pub struct SpteChange {
 }
 
 /// What is made of a change that a log tells.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum InLog {
     /// All changes are in the log, and a vCPU of a VM that was seen to begin made this one, for its own

@@ -2,13 +2,14 @@
 
 use std::borrow::Cow;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Inputs;
 
 /// A fault that KVM has handled, and the entries on the way to its address right after that.
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Walk {
     /// The hook that captured it.
@@ -71,7 +72,7 @@ pub struct Walk {
 }
 
 /// What a fault was resolved to, by tracepoint `kvm_mmu_spte_requested`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Requested {
     /// Frame of the guest, of 4 KiB; of L1, if the walk is nested.
     pub gfn: u64,
@@ -82,7 +83,7 @@ pub struct Requested {
 }
 
 /// What changes a table beside the fault.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Race {
     /// The host took pages away: `mmu_invalidate_seq` or `mmu_invalidate_in_progress`.

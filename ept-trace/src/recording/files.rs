@@ -1,15 +1,16 @@
 //! Recordings in files, which only their owner can read: they tell about other people's guests.
 
 use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions, Permissions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, IsTerminal as _};
 use std::os::fd::AsFd as _;
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::layout::Header;
 use super::write::{Parts, Writer};
+use crate::private_file::{self, Name};
 
 /// Writes a recording to a file, or to several in a row.
 pub type Recorder = Writer<Files>;
@@ -78,17 +79,9 @@ impl Parts for Files {
         if self.path.as_os_str() == "-" {
             return self.standard_output();
         }
-        // As root, in a directory that others write to: no link is followed, and a file that was
-        // there is closed to others before anything is in it.
-        let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(true).mode(0o600);
-        // Whoever names a pipe may want to wait for its reader. Nobody has named the later parts.
-        let no_wait = if part > 1 { libc::O_NONBLOCK } else { 0 };
-        options.custom_flags(libc::O_NOFOLLOW | no_wait);
-        let file = options.open(self.path_of(part))?;
-        if file.metadata()?.is_file() {
-            file.set_permissions(Permissions::from_mode(0o600))?;
-        } else if self.rotation.is_some() {
+        let name = if part > 1 { Name::Derived } else { Name::Given };
+        let file = private_file::create(&self.path_of(part), name)?;
+        if self.rotation.is_some() && !file.metadata()?.is_file() {
             return Err(io::Error::other("not a regular file, so there can be no --rotate"));
         }
         let keep = self.rotation.and_then(|rotation| rotation.keep);

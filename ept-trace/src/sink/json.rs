@@ -2,12 +2,14 @@
 
 mod root;
 mod scenario;
+pub mod schema;
 mod spte_change;
 mod walk;
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use self::root::{LoadLine, ShadowLine};
@@ -27,7 +29,7 @@ pub struct Json<W> {
     quiet: bool,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 enum Line<'a> {
     Run {
@@ -111,7 +113,7 @@ enum Line<'a> {
     },
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct DecisionLine<'a> {
     time_ns: u64,
     vm: u32,
@@ -132,7 +134,7 @@ struct DecisionLine<'a> {
     inputs: &'a Inputs,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct FaultLoopLine<'a> {
     time_ns: u64,
     vm: u32,
@@ -148,7 +150,7 @@ struct FaultLoopLine<'a> {
     rules: Rules<'a>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct VmcsDumpLine<'a> {
     time_ns: u64,
     vmcs: Option<String>,

@@ -10,7 +10,7 @@ use crate::analysis::{Judged, Summary};
 use crate::model::{Run, ScenarioResult};
 use crate::source::Skipped;
 
-pub use json::Json;
+pub use json::{Json, schema};
 pub use observations::Observations;
 pub use text::Text;
 pub(crate) use text::describe;

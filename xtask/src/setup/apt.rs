@@ -125,7 +125,8 @@ Acquire::Languages \"none\";
     }
 }
 
-fn codename() -> Result<String> {
+/// This machine's suite.
+pub fn codename() -> Result<String> {
     let text = fs::read_to_string("/etc/os-release").context("cannot read /etc/os-release")?;
     let value = text.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME="));
     let name = value.context("/etc/os-release has no VERSION_CODENAME; is this Debian?")?;

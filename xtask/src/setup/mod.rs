@@ -66,6 +66,7 @@ pub fn main(args: &Args) -> Result<ExitCode> {
 /// All steps, one after the other.
 pub fn ensure_all(setup: &Setup) -> Result<()> {
     packages::ensure(setup, &packages::LAB)?;
+    packages::ensure(setup, &packages::WITNESSES)?;
     bpf::ensure(setup)?;
     for debian in kernels::DEBIAN {
         kernels::ensure(setup, debian)?;

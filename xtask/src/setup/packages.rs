@@ -48,6 +48,26 @@ pub const RECORDERS: Group = Group {
     ],
 };
 
+/// What makes a Debian package.
+pub const PACKAGE: Group = Group {
+    name: "package",
+    needs: &[
+        ("dpkg", "dpkg-deb"),
+        ("coreutils", "md5sum"),
+        ("findutils", "find"),
+        ("gzip", "gzip"),
+        ("xz-utils", "xz"),
+    ],
+};
+
+/// What tries one in a Debian of its own.
+pub const BARE_ROOT: Group =
+    Group { name: "bare root", needs: &[("debootstrap", "debootstrap"), ("coreutils", "chroot")] };
+
+/// What tests look into a lab cell with.
+pub const WITNESSES: Group =
+    Group { name: "witnesses", needs: &[("bpftool", "bpftool"), ("util-linux", "setpriv")] };
+
 /// What builds Bochs.
 pub const BOCHS_BUILD: Group = Group {
     name: "bochs build",

@@ -28,7 +28,7 @@ use super::judge::Judge;
 use super::output::{self, print};
 use crate::guest::{Ended, Guest, Host, Runner, Scenario, Settings, run as run_guest};
 use crate::kernel::Filter;
-use crate::live::{CannotRun, Options, Session, clock, preflight};
+use crate::live::{Ahead, CannotRun, Options, Session, clock, drop_privileges, preflight};
 use crate::model::{Case, CaseOutcome, Event, EventKind};
 
 /// Drives the guests and judges.
@@ -121,6 +121,7 @@ async fn check(
     if let Some(unloaded) = unloaded {
         check.load(unloaded).await?;
     }
+    drop_privileges(Ahead { opens_files: true, ..Ahead::default() })?;
     let patience = Duration::from_secs(args.patience);
     for scenario in args.scenarios() {
         check.begin(scenario);

@@ -1,12 +1,13 @@
 //! What the changes tell of the tables as a whole: how large they are, and the way to an address.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::place::Key;
 use super::{History, LOG, Mapping};
 
 /// The tables of a VM at one level, when they were at their largest.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LevelShape {
     /// Number of the VM; 0 for all VMs of a log together.
     pub vm: u32,

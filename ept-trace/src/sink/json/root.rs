@@ -1,12 +1,13 @@
 //! Roots: handed to the hardware, and those of an MMU for a nested guest.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{Rules, hex};
 use crate::model::{Load, Nested, ShadowMmu, Verdict};
 
 /// A root that was handed to the hardware.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 pub(super) struct LoadLine<'a> {
     time_ns: u64,
     vm: u32,
@@ -26,7 +27,7 @@ pub(super) struct LoadLine<'a> {
 }
 
 /// An MMU that shadows L1's tables.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 pub(super) struct ShadowLine<'a> {
     time_ns: u64,
     vm: u32,

@@ -1,11 +1,12 @@
 //! What came of a scenario of `check`, and of its cases.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::model::{Case, ScenarioResult};
 
 /// A scenario.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 pub(super) struct ScenarioLine<'a> {
     scenario: &'a str,
     outcome: &'static str,
@@ -15,7 +16,7 @@ pub(super) struct ScenarioLine<'a> {
 }
 
 /// A case of it.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 pub(super) struct CaseLine<'a> {
     scenario: &'a str,
     case: &'a str,

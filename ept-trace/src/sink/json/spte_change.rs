@@ -1,11 +1,12 @@
 //! The line of a change of an entry.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{Rules, hex};
 use crate::model::{SpteChange, Verdict};
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 pub(super) struct SpteChangeLine<'a> {
     time_ns: u64,
     vm: Option<u32>,

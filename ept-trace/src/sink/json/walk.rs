@@ -1,12 +1,13 @@
 //! The line of a walk.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{Rules, hex};
 use crate::model::{Race, Requested, Verdict, Walk};
 use crate::oracle::End;
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 pub(super) struct WalkLine<'a> {
     time_ns: u64,
     vm: Option<u32>,
