@@ -232,7 +232,7 @@ fn every_obstacle_is_named_with_its_exit_code() {
     for (what, code, hint) in [
         ("no-kvm", 4, "modprobe"),
         // A mount of our own serves as well.
-        ("no-tracefs", 0, "0 mismatches"),
+        ("no-tracefs", 0, "decisions"),
         ("no-btf", 4, "CONFIG_DEBUG_INFO_BTF"),
         ("no-module", 4, "modprobe"),
         ("lockdown", 4, "lockdown=integrity"),

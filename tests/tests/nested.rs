@@ -147,7 +147,8 @@ fn a_guest_that_hangs_is_ended_and_with_touch_the_next_is_run() {
         .output()
         .expect("xtask can be started");
     let output = tests::text(&output);
-    let hung: Vec<_> = output.lines().filter(|line| line.contains("not within 2 s")).collect();
+    let hung: Vec<_> =
+        output.lines().filter(|line| line.contains("did not halt: not within 2 s")).collect();
     assert_eq!(hung.len(), 3, "{output}");
     assert!(hung[0].contains("MAXPHYADDR 40") && hung[1].contains("MAXPHYADDR 52"), "{hung:?}");
     assert!(output.contains("touch: 1") && output.contains("ordinary: 1"), "{output}");

@@ -13,7 +13,7 @@ use tests::{product, text};
 const SCRIPT: &str = r#"
     check() {
         name=$1; shift
-        ept-trace check --seed 7 --scenario decision,mmio --vcpus 1 --keep "/out/$name" "$@" \
+        ept-trace check --seed 7 --scenario decision --vcpus 1 --keep "/out/$name" "$@" \
             --report json="/out/$name/all.jsonl" --report ktap="/out/$name/ktap" \
             --report sarif="/out/$name/sarif" --report junit="/out/$name/junit"
         echo "$name: $?"

@@ -217,7 +217,7 @@ fn in_the_lab_the_action_gives_a_verdict_and_says_that_it_was_the_lab() {
     assert_eq!(done.outputs["result"], "clean");
     runner::assert_reports(Path::new(&done.outputs["results"]), "the lab (svm, emulated)");
     assert!(
-        done.said.contains("::notice title=ept-trace: known%2C and not found::"),
+        done.said.contains("::notice title=ept-trace%3A known%2C and not found::"),
         "{}",
         done.said
     );
