@@ -1,7 +1,8 @@
 # The storm of `ept-trace check`, alone and with one tracer after the other, for `cargo xtask bench
-# --storm`. $1: seconds for each; $2: seconds for the longest, with ept-trace at its fullest. Prints lines
+# --storm`. $1: seconds for each of three rounds; $2: seconds for the long one. Prints lines
 #   storm WHO ACCESSES VMS SECONDS
 #   lost WHO RECORDS
+#   exit WHO CODE
 #   memory WHO SECONDS KIB-AT-THE-MOST
 #   summary WHO JSON
 mount -t tracefs none /sys/kernel/tracing 2>/dev/null
@@ -44,19 +45,8 @@ ept_trace() {
     echo "summary $who $(tail -n 1 /tmp/lines)"
 }
 
-storm $1; told alone
-ept_trace watch $1
-ept_trace watch--mismatches $1 --mismatches
-if [ -x /bin/trace-cmd ]; then
-    trace-cmd record -q -b 4096 --compression none -o /tmp/trace.dat -e kvm:kvm_page_fault \
-        -e kvmmmu:kvm_mmu_spte_requested -e kvmmmu:kvm_mmu_set_spte -e kvmmmu:kvm_mmu_get_page \
-        -e kvmmmu:kvm_tdp_mmu_spte_changed storm $1 >/tmp/trace-cmd 2>&1 || cat /tmp/trace-cmd
-    told trace-cmd
-    echo "lost trace-cmd $(awk '/overrun:|dropped events:/ { lost += $NF } END { print lost + 0 }' /tmp/trace-cmd)"
-    rm /tmp/trace.dat
-fi
-if [ -x /bin/bpftrace ]; then
-    cat /add/walk.bt /add/storm.bt >/tmp/all.bt
+# bpftrace_storm SECONDS: with a script that captures the same.
+bpftrace_storm() {
     bpftrace /tmp/all.bt >/tmp/bpftrace 2>&1 &
     script=$!
     until grep -q Attaching /tmp/bpftrace; do
@@ -70,6 +60,26 @@ if [ -x /bin/bpftrace ]; then
     wait $script
     echo "lost bpftrace $(awk '/^Lost/ { lost += $2 } END { print lost + 0 }' /tmp/bpftrace)"
     rm /tmp/bpftrace
-fi
-storm $1; told alone-again
-ept_trace watch--frames--history $2 --frames --history
+}
+
+# trace_cmd SECONDS: with the tracepoints that ept-trace uses, and that of its kprobe on faults.
+trace_cmd() {
+    trace-cmd record -q -b 4096 --compression none -o /tmp/trace.dat -e kvm:kvm_page_fault \
+        -e kvmmmu:kvm_mmu_spte_requested -e kvmmmu:kvm_mmu_set_spte -e kvmmmu:kvm_mmu_get_page \
+        -e kvmmmu:kvm_tdp_mmu_spte_changed storm $1 >/tmp/trace-cmd 2>&1 || cat /tmp/trace-cmd
+    told trace-cmd
+    echo "lost trace-cmd $(awk '/overrun:|dropped events:/ { lost += $NF } END { print lost + 0 }' /tmp/trace-cmd)"
+    rm /tmp/trace.dat
+}
+
+[ -x /bin/bpftrace ] && cat /add/walk.bt /add/storm.bt >/tmp/all.bt
+# In turns, for the machine outside may be slower at times.
+for round in 1 2 3; do
+    storm $1; told alone
+    ept_trace watch $1
+    ept_trace watch--mismatches $1 --mismatches
+    ept_trace watch--frames--history $1 --frames --history
+    [ -x /bin/trace-cmd ] && trace_cmd $1
+    [ -x /bin/bpftrace ] && bpftrace_storm $1
+done
+ept_trace long $2 --frames --history

@@ -2,7 +2,6 @@
 //! with one tracer after the other, in one boot of the lab; and ept-trace at its fullest for as long as
 //! is asked for, with its memory and whether its counts add up.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
@@ -16,25 +15,25 @@ use crate::lab::{self, Cpu, Options};
 
 /// What runs in the guest, and tells.
 const SCRIPT: &str = include_str!("../../lab/storm.sh");
-/// How long each storm takes but the longest, in seconds.
-const SHORT: u64 = 20;
-/// Booting, attaching, and the storms but the longest.
+/// How long each storm takes in each of the rounds, in seconds.
+const SHORT: u64 = 7;
+/// Booting, attaching, and the rounds.
 const REST: Duration = Duration::from_mins(10);
 /// CPUs of the guest.
 const CPUS: u32 = 2;
 
-/// A storm, by whoever watched it.
+/// The storms of all rounds that somebody watched.
 #[derive(Debug, Default)]
-struct Storm {
+struct Storms {
     /// Accesses of the zapped VM's vCPUs, other VMs that came and went, and the time in seconds.
-    done: Option<(f64, f64, f64)>,
+    done: (f64, f64, f64),
     /// What the tracer says that it has lost.
     lost: Option<u64>,
     /// The tracer's memory at the most, in KiB, after so many seconds.
     memory: Vec<(u64, u64)>,
-    /// The exit code of `ept-trace watch`, and what it counted.
+    /// The worst exit code of `ept-trace watch`, and what it counted.
     exit: Option<i32>,
-    summary: Option<Summary>,
+    hooks: Vec<HookCounts>,
 }
 
 /// The lines to print.
@@ -65,9 +64,8 @@ pub fn measure(product: &Path, scratch: &Path, seconds: u64) -> Result<String> {
 }
 
 /// In the order in which they were.
-fn parse(output: &str) -> Option<Vec<(String, Storm)>> {
-    let mut order = Vec::new();
-    let mut storms: BTreeMap<&str, Storm> = BTreeMap::new();
+fn parse(output: &str) -> Option<Vec<(String, Storms)>> {
+    let mut all: Vec<(String, Storms)> = Vec::new();
     for line in output.lines() {
         let mut words = line.splitn(3, ' ');
         let (Some(what), Some(who), Some(rest)) = (words.next(), words.next(), words.next()) else {
@@ -76,68 +74,64 @@ fn parse(output: &str) -> Option<Vec<(String, Storm)>> {
         if !["storm", "lost", "memory", "exit", "summary"].contains(&what) {
             continue;
         }
-        if !storms.contains_key(who) {
-            order.push(who);
-        }
-        let storm = storms.entry(who).or_default();
-        let mut numbers = rest.split(' ').map(str::parse::<f64>);
+        let known = all.iter().position(|(name, _)| name == who);
+        let at = known.unwrap_or_else(|| {
+            all.push((who.to_owned(), Storms::default()));
+            all.len() - 1
+        });
+        let storms = &mut all[at].1;
         match what {
             "storm" => {
+                let mut numbers = rest.split(' ').map(str::parse::<f64>);
                 let mut next = || numbers.next()?.ok();
-                storm.done = Some((next()?, next()?, next()?));
+                let (accesses, vms, seconds) = (next()?, next()?, next()?);
+                let done = storms.done;
+                storms.done = (done.0 + accesses, done.1 + vms, done.2 + seconds);
             }
-            "lost" => storm.lost = Some(rest.parse().ok()?),
+            "lost" => storms.lost = Some(storms.lost.unwrap_or(0) + rest.parse::<u64>().ok()?),
             "memory" => {
                 let (after, memory) = rest.split_once(' ')?;
-                storm.memory.push((after.parse().ok()?, memory.parse().ok()?));
+                storms.memory.push((after.parse().ok()?, memory.parse().ok()?));
             }
-            "exit" => storm.exit = Some(rest.parse().ok()?),
-            _ => storm.summary = Some(serde_json::from_str(rest).ok()?),
+            "exit" => storms.exit = storms.exit.max(Some(rest.parse().ok()?)),
+            _ => storms.hooks.extend(serde_json::from_str::<Summary>(rest).ok()?.hooks),
         }
     }
-    Some(
-        order
-            .into_iter()
-            .map(|who| (who.to_owned(), storms.remove(who).unwrap_or_default()))
-            .collect(),
-    )
+    Some(all)
 }
 
-fn table(storms: &[(String, Storm)]) -> Result<String> {
+fn table(all: &[(String, Storms)]) -> Result<String> {
     let speeds = |(accesses, vms, seconds): (f64, f64, f64)| (accesses / seconds, vms / seconds);
-    let alone = storms.iter().find(|(who, _)| who == "alone").and_then(|(_, storm)| storm.done);
-    let (accesses_alone, vms_alone) = speeds(alone.context("no storm alone")?);
+    let alone = all.iter().find(|(who, _)| who == "alone").context("no storm alone")?;
+    let (accesses_alone, vms_alone) = speeds(alone.1.done);
     let mut lines = format!(
-        "{:<26}{:>12}{:>8}{:>8}{:>8}{:>10}{:>12}{:>12}{:>10}{:>6}\n",
+        "{:<24}{:>12}{:>8}{:>8}{:>8}{:>10}{:>10}{:>12}{:>9}{:>6}\n",
         "", "accesses/s", "ratio", "VMs/s", "ratio", "lost", "calls/s", "records/s", "KiB", "exit"
     );
-    for (who, storm) in storms {
-        let done = storm.done.with_context(|| format!("{who}: no storm"))?;
-        let (accesses, vms) = speeds(done);
-        let hooks = storm.summary.as_ref().map(|summary| &summary.hooks);
-        if let Some(hook) = hooks.and_then(|hooks| hooks.iter().find(|hook| !hook.adds_up())) {
+    for (who, storms) in all {
+        let (accesses, vms) = speeds(storms.done);
+        if let Some(hook) = storms.hooks.iter().find(|hook| !hook.adds_up()) {
             bail!("{who}: the counts of {} do not add up: {hook:?}", hook.hook);
         }
-        let sum =
-            |count: fn(&HookCounts) -> u64| hooks.map(|hooks| hooks.iter().map(count).sum::<u64>());
-        let lost = storm.lost.or_else(|| sum(HookCounts::lost));
+        let sum = |count: fn(&HookCounts) -> u64| {
+            (!storms.hooks.is_empty()).then(|| storms.hooks.iter().map(count).sum::<u64>())
+        };
         #[expect(clippy::cast_precision_loss, reason = "a rate, of which three digits matter")]
-        let rate = |count: Option<u64>| count.map(|count| (count as f64 / done.2).round());
-        let memory = storm.memory.last().map(|(_, memory)| memory);
+        let rate = |count: Option<u64>| count.map(|count| (count as f64 / storms.done.2).round());
         writeln!(
             lines,
-            "{who:<26}{accesses:>12.0}{:>8.2}{vms:>8.1}{:>8.2}{:>10}{:>12}{:>12}{:>10}{:>6}",
+            "{who:<24}{accesses:>12.0}{:>8.2}{vms:>8.1}{:>8.2}{:>10}{:>10}{:>12}{:>9}{:>6}",
             accesses / accesses_alone,
             vms / vms_alone,
-            shown(lost),
+            shown(storms.lost.or_else(|| sum(HookCounts::lost))),
             shown(rate(sum(|hook| hook.fired))),
             shown(rate(sum(|hook| hook.delivered))),
-            shown(memory),
-            shown(storm.exit),
+            shown(storms.memory.iter().map(|(_, memory)| memory).max()),
+            shown(storms.exit),
         )?;
     }
-    for (who, storm) in storms.iter().filter(|(_, storm)| !storm.memory.is_empty()) {
-        let at = storm.memory.iter().map(|(after, memory)| format!(" {after} s: {memory}"));
+    if let Some((who, storms)) = all.last().filter(|(_, storms)| !storms.memory.is_empty()) {
+        let at = storms.memory.iter().map(|(after, memory)| format!(" {after} s: {memory}"));
         writeln!(lines, "{who}: peak memory in KiB after{}", at.collect::<String>())?;
     }
     Ok(lines)
@@ -151,8 +145,9 @@ fn shown(value: Option<impl ToString>) -> String {
 mod tests {
     use super::*;
 
-    const OUTPUT: &str = "noise of others\nstorm alone 1000 20 2.00\nmemory watch 1 100\n\
-                          memory watch 2 110\nexit watch 3\nstorm watch 500 10 2.00\n";
+    const OUTPUT: &str = "noise of others\nstorm alone 500 10 1.00\nmemory watch 1 100\n\
+                          memory watch 2 110\nexit watch 3\nstorm watch 500 10 2.00\n\
+                          storm alone 500 10 1.00\n";
 
     fn summary(delivered: u64) -> String {
         format!(
@@ -161,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn speeds_are_held_against_the_storm_alone() {
+    fn speeds_are_held_against_the_storms_alone() {
         let storms = parse(&(OUTPUT.to_owned() + &summary(6))).unwrap();
         let table = table(&storms).unwrap();
         let rows: Vec<Vec<&str>> =
