@@ -6,8 +6,10 @@
 pub mod apt;
 pub mod bochs;
 pub mod bpf;
+pub mod config;
 pub mod kernels;
 pub mod modules;
+pub mod own;
 pub mod packages;
 pub mod sources;
 
