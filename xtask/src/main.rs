@@ -5,6 +5,7 @@
 #[path = "../../ept-trace/build/bare.rs"]
 mod bare;
 mod bench;
+mod bugs;
 mod cache;
 mod command;
 mod demo;
@@ -52,6 +53,10 @@ enum Verb {
     Fuzz(fuzz::Args),
     /// Record guests in the lab with the tools that people have, and renew tests/corpus/logs
     Logs(logs::Args),
+    /// Lay out the source of KVM in Debian's 6.1, so that `make` builds its modules for the lab
+    KvmSource(setup::kvm_source::Args),
+    /// Put bugs that KVM has had back into its source, and see that each is found
+    Bugs(bugs::Args),
     /// Measure how long it takes to attach, and what the verifier makes of the programs
     Bench(bench::Args),
 }
@@ -66,6 +71,8 @@ fn main() -> ExitCode {
         Verb::Kernels(args) => kernels::main(&args),
         Verb::Fuzz(args) => fuzz::main(&args),
         Verb::Logs(args) => logs::main(&args),
+        Verb::KvmSource(args) => setup::kvm_source::main(&args),
+        Verb::Bugs(args) => bugs::main(&args),
         Verb::Bench(args) => bench::main(&args),
     };
     result.unwrap_or_else(|error| {

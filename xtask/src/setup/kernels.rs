@@ -86,17 +86,28 @@ impl Kernel {
     }
 
     fn from_cache(dir: &Path) -> Result<Self> {
-        let file = dir.join("kernel.json");
-        let text = fs::read_to_string(&file)?;
-        let description: Description = serde_json::from_str(&text)
-            .with_context(|| format!("cannot read {}: remove its directory", file.display()))?;
         Ok(Self {
             image: dir.join("vmlinuz"),
             modules: vec![dir.join("modules")],
-            release: description.release,
+            release: Description::read(dir)?.release,
             config: None,
         })
     }
+}
+
+impl Description {
+    fn read(dir: &Path) -> Result<Self> {
+        let file = dir.join("kernel.json");
+        let text = fs::read_to_string(&file)?;
+        serde_json::from_str(&text)
+            .with_context(|| format!("cannot read {}: remove its directory", file.display()))
+    }
+}
+
+/// The version of the package that the suite's cached kernel came in.
+pub fn package_version(setup: &Setup, debian: Debian) -> Result<String> {
+    let dir = setup.cache.path("kernels").join(debian.suite);
+    Ok(Description::read(&dir)?.package_version)
 }
 
 /// The suite's kernel, from the cache if it is there.

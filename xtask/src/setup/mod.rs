@@ -8,6 +8,7 @@ pub mod bochs;
 pub mod bpf;
 pub mod config;
 pub mod kernels;
+pub mod kvm_source;
 pub mod modules;
 pub mod own;
 pub mod packages;
