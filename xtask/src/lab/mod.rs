@@ -41,6 +41,10 @@ pub const ISOLINUX: &str = "/usr/lib/ISOLINUX/isolinux.bin";
 /// See [`ISOLINUX`].
 pub const LDLINUX: &str = "/usr/lib/syslinux/modules/bios/ldlinux.c32";
 
+/// What runs unless told otherwise. A kernel whose guests hang, one in each scenario, comes to its
+/// verdict within [`run::DEFAULT_TIMEOUT`].
+const COMMAND: [&str; 4] = ["ept-trace", "check", "--patience", "30"];
+
 /// `cargo xtask lab`
 #[derive(Debug, clap::Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
@@ -92,7 +96,7 @@ pub struct Args {
     /// With --faults in every cell: renew the table in docs/rules.md
     #[arg(long, requires = "faults", conflicts_with = "rules")]
     write_docs: bool,
-    /// What to run (default: ept-trace check)
+    /// What to run (default: ept-trace check --patience 30)
     #[arg(last = true, value_name = "CMD")]
     command: Vec<String>,
 }
@@ -104,7 +108,7 @@ pub fn main(args: &Args) -> Result<ExitCode> {
     packages::ensure(&setup, &packages::LAB)?;
     check_kernels(&setup, &cells, !args.no_kvm)?;
     let command = match args.command.as_slice() {
-        [] => ["ept-trace", "check"].map(str::to_owned).to_vec(),
+        [] => COMMAND.map(str::to_owned).to_vec(),
         words => words.to_vec(),
     };
     let options = Options {

@@ -44,8 +44,8 @@ pub fn open(setup: &Setup, given: &Path, more: Option<&Path>) -> Result<Kernel> 
         (fs::canonicalize(given)?, bytes, Vec::new())
     };
     let release = release(&bytes).with_context(|| {
-        let what = if bytes.starts_with(ELF) { "an ELF file, as vmlinux is, and" } else { "" };
-        format!("{} is {what} no x86 bzImage (arch/x86/boot/bzImage)", given.display())
+        let what = if bytes.starts_with(ELF) { " an ELF file, as vmlinux is, and" } else { "" };
+        format!("{} is{what} no x86 bzImage (arch/x86/boot/bzImage)", given.display())
     })?;
     trees.extend(more.map(|more| tree(setup, more, &release)).transpose()?);
     let config = Config::find(&image, &release);
@@ -205,13 +205,69 @@ mod tests {
         );
     }
 
-    #[test]
-    fn release_is_read_from_the_boot_header() {
+    fn image(release: &str) -> Vec<u8> {
         let mut image = vec![0; 0x400];
         image[0x202..0x206].copy_from_slice(b"HdrS");
         image[0x20e..0x210].copy_from_slice(&0x100_u16.to_le_bytes());
-        image[0x300..0x314].copy_from_slice(b"6.1.0-9-cloud (a@b) ");
-        assert_eq!(release(&image).as_deref(), Some("6.1.0-9-cloud"));
+        image[0x300..0x300 + release.len()].copy_from_slice(release.as_bytes());
+        image
+    }
+
+    #[test]
+    fn release_is_read_from_the_boot_header() {
+        assert_eq!(release(&image("6.1.0-9-cloud (a@b) ")).as_deref(), Some("6.1.0-9-cloud"));
         assert_eq!(release(b"\x7fELF"), None);
+    }
+
+    /// A package with these files.
+    fn package(top: &Path, name: &str, files: &[(&str, &[u8])]) -> Result<PathBuf> {
+        let tree = top.join(name);
+        let control = format!("Package: {name}\nVersion: 1\nArchitecture: all\nMaintainer: lab\n");
+        let control = format!("{control}Description: a test\n");
+        for (path, content) in files.iter().chain(&[("DEBIAN/control", control.as_bytes())]) {
+            let path = tree.join(path);
+            fs::create_dir_all(path.parent().context("a directory")?)?;
+            fs::write(path, content)?;
+        }
+        let deb = top.join(format!("{name}.deb"));
+        command::run(Command::new("dpkg-deb").arg("--build").arg(tree).arg(&deb))?;
+        Ok(deb)
+    }
+
+    #[test]
+    fn packages_are_taken_apart() -> Result<()> {
+        let setup = Setup::within_another_verb()?;
+        let top = tempfile::tempdir()?;
+        let image = image("6.9-own ");
+        let kvm = b"\0vermagic=6.9-own SMP \0";
+        // As `make bindeb-pkg` has it, and as Debian does since Linux 7.
+        let whole = [
+            ("boot/vmlinuz-6.9-own", &image[..]),
+            ("boot/config-6.9-own", b"\nCONFIG_KVM_AMD=m\n"),
+            ("lib/modules/6.9-own/kernel/arch/x86/kvm/kvm.ko", kvm),
+        ];
+        let whole = open(&setup, &package(top.path(), "whole", &whole)?, None)?;
+        let parts = [
+            ("usr/lib/modules/6.9-own/vmlinuz", &image[..]),
+            ("usr/lib/modules/6.9-own/kernel/kvm.ko", kvm),
+        ];
+        let binary = package(top.path(), "binary", &parts[..1])?;
+        let modules = package(top.path(), "modules", &parts[1..])?;
+        let split = open(&setup, &binary, Some(&modules))?;
+        for kernel in [&whole, &split] {
+            assert_eq!(kernel.release, "6.9-own");
+            let names: Vec<_> = kernel.modules()?.into_iter().map(|found| found.name).collect();
+            assert_eq!(names, ["kvm"]);
+        }
+        assert_eq!(
+            whole.config.and_then(|has| has.value("CONFIG_KVM_AMD").map(str::to_owned)).as_deref(),
+            Some("m")
+        );
+        let error = open(&setup, &modules, None).err().map(|error| format!("{error:#}"));
+        assert!(error.is_some_and(|error| error.contains("holds no kernel")));
+        for deb in [&binary, &modules, &top.path().join("whole.deb")] {
+            fs::remove_dir_all(unpacked(&setup, deb)?)?;
+        }
+        Ok(())
     }
 }
