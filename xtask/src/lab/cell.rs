@@ -90,9 +90,7 @@ impl KernelChoice {
         match self {
             Self::Debian(debian) => kernels::ensure(setup, *debian),
             Self::Patched(debian, modules) => {
-                let mut kernel = kernels::ensure(setup, *debian)?;
-                kernel.modules.push(own::tree(setup, modules, &kernel.release)?);
-                Ok(kernel)
+                own::patched(setup, kernels::ensure(setup, *debian)?, modules)
             }
             Self::Image(image, modules) => own::open(setup, image, modules.as_deref()),
         }

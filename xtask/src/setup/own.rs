@@ -52,9 +52,23 @@ pub fn open(setup: &Setup, given: &Path, more: Option<&Path>) -> Result<Kernel> 
     Ok(Kernel { image, modules: trees, release, config })
 }
 
+/// `kernel` with the modules in `given` in the place of its own.
+///
+/// # Errors
+///
+/// If there is no KVM among them: the verdict would be about another one.
+pub fn patched(setup: &Setup, mut kernel: Kernel, given: &Path) -> Result<Kernel> {
+    let tree = [tree(setup, given, &kernel.release)?];
+    if modules::collect(&tree, &["kvm", "kvm_intel", "kvm_amd"])?.is_empty() {
+        bail!("no module of KVM under --modules {}: is it built?", given.display());
+    }
+    kernel.modules.extend(tree);
+    Ok(kernel)
+}
+
 /// The modules of `release` in `given`: a package, or a directory with modules somewhere under it,
 /// such as the tree where a kernel was built, or what `make modules_install` has written.
-pub fn tree(setup: &Setup, given: &Path, release: &str) -> Result<PathBuf> {
+fn tree(setup: &Setup, given: &Path, release: &str) -> Result<PathBuf> {
     if given.is_file() {
         return Ok(unpacked(setup, given)?.join("modules"));
     }
