@@ -103,7 +103,7 @@ mod tests {
     fn what_is_asked_is_enough() {
         assert_eq!(config(str::to_owned).lacks("kvm_intel"), []);
         assert!(asked().iter().all(|ask| !ask.loss.is_empty()));
-        assert_eq!(asked().iter().filter(|ask| !ask.is_required).count(), 10);
+        assert_eq!(asked().iter().filter(|ask| !ask.is_required).count(), 11);
     }
 
     #[test]
