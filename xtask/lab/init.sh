@@ -24,9 +24,9 @@ ulimit -l unlimited
 exec 3>/dev/ttyS1
 stty -F /dev/ttyS1 raw -echo
 
-# A module that is built in is there already; one that is not in the image was not wanted.
+# A module that is built in is there already.
 for module in $MODULES; do
-    [ -e "/sys/module/$module" ] || modprobe "$module" || echo "lab: no $module" >&3
+    [ -e "/sys/module/$module" ] || modprobe "$module" >&3 2>&3 || echo "lab: no $module" >&3
 done
 
 printf '\036%s begin %s\n' "$NONCE" "$(uname -r)" >&3

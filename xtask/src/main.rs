@@ -5,6 +5,7 @@
 #[path = "../../ept-trace/build/bare.rs"]
 mod bare;
 mod bench;
+mod bugs;
 mod cache;
 mod command;
 mod demo;
@@ -55,6 +56,10 @@ enum Verb {
     Logs(logs::Args),
     /// Make the static program and a Debian package; --try installs it into a bare root
     Package(package::Args),
+    /// Lay out the source of KVM in Debian's 6.1, so that `make` builds its modules for the lab
+    KvmSource(setup::kvm_source::Args),
+    /// Put bugs that KVM has had back into its source, and see that each is found
+    Bugs(bugs::Args),
     /// Measure how long it takes to attach, and what the verifier makes of the programs
     Bench(bench::Args),
 }
@@ -70,6 +75,8 @@ fn main() -> ExitCode {
         Verb::Fuzz(args) => fuzz::main(&args),
         Verb::Logs(args) => logs::main(&args),
         Verb::Package(args) => package::main(&args),
+        Verb::KvmSource(args) => setup::kvm_source::main(&args),
+        Verb::Bugs(args) => bugs::main(&args),
         Verb::Bench(args) => bench::main(&args),
     };
     result.unwrap_or_else(|error| {

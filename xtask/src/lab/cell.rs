@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 
-use crate::setup::Setup;
 use crate::setup::kernels::{self, DEBIAN, Debian, Kernel};
+use crate::setup::{Setup, own};
 
 /// A CPU with hardware virtualisation, as an emulator makes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -66,21 +66,22 @@ impl Cpu {
 pub enum KernelChoice {
     /// One that setup fetches.
     Debian(Debian),
-    /// One of the user's: a bzImage, and a directory with its modules.
+    /// The same with modules of the user's in the place of its own.
+    Patched(Debian, PathBuf),
+    /// One of the user's: a bzImage or a package, and where its modules are.
     Image(PathBuf, Option<PathBuf>),
 }
 
 impl KernelChoice {
     /// Reads the options `--kernel` and `--modules`.
     pub fn parse(text: &str, modules: Option<PathBuf>) -> Result<Vec<Self>> {
-        let debian = |text: &str| DEBIAN.into_iter().find(|debian| debian.version == text);
-        match (text, debian(text)) {
-            (_, Some(_)) | ("all", _) if modules.is_some() => {
-                bail!("--modules goes with a kernel given as a path; `{text}` brings its own")
-            }
-            ("all", _) => Ok(DEBIAN.map(Self::Debian).to_vec()),
-            (_, Some(debian)) => Ok(vec![Self::Debian(debian)]),
-            _ => Ok(vec![Self::Image(PathBuf::from(text), modules)]),
+        let debian = DEBIAN.into_iter().find(|debian| debian.version == text);
+        match (text, debian, modules) {
+            ("all", _, Some(_)) => bail!("--modules belong to one kernel, and not to `all`"),
+            ("all", _, None) => Ok(DEBIAN.map(Self::Debian).to_vec()),
+            (_, Some(debian), Some(modules)) => Ok(vec![Self::Patched(debian, modules)]),
+            (_, Some(debian), None) => Ok(vec![Self::Debian(debian)]),
+            (_, None, modules) => Ok(vec![Self::Image(PathBuf::from(text), modules)]),
         }
     }
 
@@ -88,14 +89,17 @@ impl KernelChoice {
     pub fn ensure(&self, setup: &Setup) -> Result<Kernel> {
         match self {
             Self::Debian(debian) => kernels::ensure(setup, *debian),
-            Self::Image(image, modules) => Kernel::from_image(image, modules.as_deref()),
+            Self::Patched(debian, modules) => {
+                own::patched(setup, kernels::ensure(setup, *debian)?, modules)
+            }
+            Self::Image(image, modules) => own::open(setup, image, modules.as_deref()),
         }
     }
 
     /// As the command line calls it; a file by its name alone.
     pub fn name(&self) -> String {
         match self {
-            Self::Debian(debian) => debian.version.to_owned(),
+            Self::Debian(debian) | Self::Patched(debian, _) => debian.version.to_owned(),
             Self::Image(image, _) => {
                 image.file_name().map_or("kernel".to_owned(), |name| name.to_string_lossy().into())
             }
@@ -137,10 +141,12 @@ mod tests {
     }
 
     #[test]
-    fn modules_are_for_a_kernel_given_as_a_path() {
-        let dir = Some(PathBuf::from("modules"));
-        assert!(KernelChoice::parse("6.12", dir.clone()).is_err());
-        let image = KernelChoice::Image(PathBuf::from("bzImage"), dir.clone());
-        assert_eq!(KernelChoice::parse("bzImage", dir).ok(), Some(vec![image]));
+    fn modules_belong_to_one_kernel() {
+        let dir = PathBuf::from("modules");
+        assert!(KernelChoice::parse("all", Some(dir.clone())).is_err());
+        let image = KernelChoice::Image(PathBuf::from("bzImage"), Some(dir.clone()));
+        assert_eq!(KernelChoice::parse("bzImage", Some(dir.clone())).ok(), Some(vec![image]));
+        let patched = KernelChoice::Patched(DEBIAN[1], dir.clone());
+        assert_eq!(KernelChoice::parse("6.1", Some(dir)).ok(), Some(vec![patched]));
     }
 }

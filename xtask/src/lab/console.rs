@@ -44,6 +44,24 @@ pub fn crash_line(console: &[u8]) -> Option<usize> {
     text.lines().position(tells)
 }
 
+/// Why a kernel that never ran the command may not have, judged by its console.
+pub fn hint(console: &[u8]) -> Option<&'static str> {
+    let text = String::from_utf8_lossy(console);
+    let hints = [
+        ("Unable to mount root fs", "it took no initramfs: CONFIG_BLK_DEV_INITRD=y"),
+        ("Failed to execute /init", "CONFIG_BINFMT_SCRIPT=y and CONFIG_BINFMT_ELF=y, 64 bits"),
+        ("No working init found", "CONFIG_BINFMT_SCRIPT=y and CONFIG_BINFMT_ELF=y, 64 bits"),
+        ("/dev/ttyS1", "CONFIG_DEVTMPFS=y, CONFIG_SERIAL_8250=y with 2 ports or more"),
+    ];
+    if text.trim().is_empty() {
+        return Some(
+            "its console is silent: it does not boot on this CPU, or lacks \
+             CONFIG_SERIAL_8250_CONSOLE=y, CONFIG_PRINTK=y",
+        );
+    }
+    hints.into_iter().find(|(sign, _)| text.contains(sign)).map(|(_, hint)| hint)
+}
+
 /// Something that came over the command's channel.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Event {
@@ -174,5 +192,16 @@ mod tests {
         assert_eq!(crash_line(b"a\r\n[ 1.0] Kernel panic - not syncing: x\r\n"), Some(1));
         assert_eq!(crash_line(b"[ 1.0] BUG: unable to handle page fault\r\n"), Some(0));
         assert_eq!(crash_line(b"[ 1.0] x86/cpu: SGX disabled by BIOS.\r\n"), None);
+    }
+
+    #[test]
+    fn what_a_kernel_lacks_shows_on_its_console() {
+        let says = |console: &str, option: &str| {
+            hint(console.as_bytes()).is_some_and(|hint| hint.contains(option))
+        };
+        assert!(says("\r\n", "CONFIG_SERIAL_8250_CONSOLE"));
+        assert!(says("VFS: Unable to mount root fs on unknown-block(0,0)", "BLK_DEV_INITRD"));
+        assert!(says("/init: line 24: can't create /dev/ttyS1: nonexistent", "DEVTMPFS"));
+        assert_eq!(hint(b"BUG: unable to handle page fault"), None);
     }
 }

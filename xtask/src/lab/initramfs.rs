@@ -43,10 +43,7 @@ pub fn build(cell: &Cell, kernel: &Kernel, options: &Options, nonce: &str) -> Re
         }
     }
 
-    let modules = match &kernel.modules {
-        Some(tree) => modules::collect(tree, &modules::WANTED)?,
-        None => Vec::new(),
-    };
+    let modules = kernel.modules()?;
     let dir = format!("lib/modules/{}", kernel.release);
     archive.add(&dir, Kind::Directory, &[])?;
     for module in &modules {

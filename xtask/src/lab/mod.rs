@@ -16,6 +16,7 @@ mod poke;
 pub mod product;
 mod run;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -27,7 +28,7 @@ pub use self::faults::{Seeding, seeding};
 pub use self::pack::pack;
 pub use self::run::{Options, Outcome, run};
 use crate::FAILURE;
-use crate::setup::{Setup, packages};
+use crate::setup::{Setup, own, packages};
 
 /// The static busybox that becomes the guest's userland.
 pub const BUSYBOX: &str = "/bin/busybox";
@@ -40,6 +41,10 @@ pub const ISOLINUX: &str = "/usr/lib/ISOLINUX/isolinux.bin";
 /// See [`ISOLINUX`].
 pub const LDLINUX: &str = "/usr/lib/syslinux/modules/bios/ldlinux.c32";
 
+/// What runs unless told otherwise. A kernel whose guests hang, one in each scenario, comes to its
+/// verdict within [`run::DEFAULT_TIMEOUT`].
+const COMMAND: [&str; 4] = ["ept-trace", "check", "--patience", "30"];
+
 /// `cargo xtask lab`
 #[derive(Debug, clap::Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
@@ -47,10 +52,12 @@ pub struct Args {
     /// svm, svm-la48, vmx, vmx5 or all
     #[arg(long, default_value = "vmx5")]
     cpu: String,
-    /// 5.10, 6.1, 6.12, 7.2, all, or the path of a bzImage
+    /// 5.10, 6.1, 6.12, 7.2, all, or the path of a bzImage or of a kernel's .deb
     #[arg(long, default_value = "6.12")]
     kernel: String,
-    /// With a bzImage: the directory with its modules, packed or not
+    /// The kernel's modules, packed or not: the tree where it was built, what `make
+    /// modules_install INSTALL_MOD_PATH=DIR` wrote, or a .deb. With 5.10 to 7.2: modules that take
+    /// the place of its own
     #[arg(long, value_name = "DIR")]
     modules: Option<PathBuf>,
     /// Put FILE in the guest's /add
@@ -89,7 +96,7 @@ pub struct Args {
     /// With --faults in every cell: renew the table in docs/rules.md
     #[arg(long, requires = "faults", conflicts_with = "rules")]
     write_docs: bool,
-    /// What to run (default: ept-trace check)
+    /// What to run (default: ept-trace check --patience 30)
     #[arg(last = true, value_name = "CMD")]
     command: Vec<String>,
 }
@@ -99,8 +106,9 @@ pub fn main(args: &Args) -> Result<ExitCode> {
     let cells = cells(args)?;
     let setup = Setup::within_another_verb()?;
     packages::ensure(&setup, &packages::LAB)?;
+    check_kernels(&setup, &cells, !args.no_kvm)?;
     let command = match args.command.as_slice() {
-        [] => ["ept-trace", "check"].map(str::to_owned).to_vec(),
+        [] => COMMAND.map(str::to_owned).to_vec(),
         words => words.to_vec(),
     };
     let options = Options {
@@ -159,6 +167,21 @@ fn cells(args: &Args) -> Result<Vec<Cell>> {
     let cpus = Cpu::parse(&args.cpu)?.into_iter();
     let row = |cpu| kernels.iter().cloned().map(move |kernel| Cell { cpu, kernel });
     Ok(cpus.flat_map(row).collect())
+}
+
+/// What can be told of the kernels before anything is built and booted.
+fn check_kernels(setup: &Setup, cells: &[Cell], load_kvm: bool) -> Result<()> {
+    let mut told = BTreeSet::new();
+    for cell in cells {
+        let kernel = cell.kernel.ensure(setup)?;
+        if load_kvm {
+            told.extend(own::check(&kernel, cell.cpu.module())?);
+        }
+    }
+    for note in told {
+        eprintln!("lab: {note}");
+    }
+    Ok(())
 }
 
 /// A program's exit code as our own.

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::{Context, Result, bail};
 
 use super::cell::{Cell, Cpu};
-use super::console::{Channel, Event, Tail, crash_line};
+use super::console::{Channel, Event, Tail, crash_line, hint};
 use super::emulator::{self, Emulator, Machine};
 use super::initramfs;
 use super::poke::Poke;
@@ -252,12 +252,18 @@ impl<'a> Follower<'a> {
         let lines = text.lines().skip(line.saturating_sub(CONSOLE_LINES / 2)).take(CONSOLE_LINES);
         let lines: Vec<&str> = lines.map(str::trim_end).collect();
         let (lines, output) = (lines.join("\n"), self.last_output());
-        bail!("the kernel crashed\n{output}--- console around it ---\n{lines}")
+        bail!("the kernel crashed\n{output}--- console around it ---\n{lines}{}", self.hint())
     }
 
     fn last_lines(&self) -> String {
         let console = command::last_lines(&self.console_text, CONSOLE_LINES);
-        format!("{}--- end of the console ---\n{console}", self.last_output())
+        format!("{}--- end of the console ---\n{console}{}", self.last_output(), self.hint())
+    }
+
+    /// What the kernel may lack, if it never came to the command.
+    fn hint(&self) -> String {
+        let hint = if self.begin.is_none() { hint(&self.console_text) } else { None };
+        hint.map(|hint| format!("\n{hint} (xtask/lab/kernel.config has all)")).unwrap_or_default()
     }
 
     /// The end of what the command printed, unless it has been seen already.

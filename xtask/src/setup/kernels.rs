@@ -1,4 +1,4 @@
-//! Kernels for the lab: Debian's `cloud` flavour from four suites, or one of the user's.
+//! Kernels for the lab: Debian's `cloud` flavour from four suites.
 //!
 //! In the cache, `kernels/<major.minor>-<package version>/` holds a kernel, and the link
 //! `kernels/<suite>` names the suite's current one. While the link is there, no archive is
@@ -12,8 +12,10 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
+use super::config::Config;
+use super::modules::{self, Module};
 use super::sources::Kind;
-use super::{Setup, apt::Root, modules};
+use super::{Setup, apt::Root};
 use crate::cache::Draft;
 use crate::command;
 
@@ -42,10 +44,12 @@ pub const DEBIAN: [Debian; 4] = [
 pub struct Kernel {
     /// The bzImage.
     pub image: PathBuf,
-    /// A tree with its modules, if it has any.
-    pub modules: Option<PathBuf>,
+    /// Trees with its modules. What a later one has takes the place of an earlier one's.
+    pub modules: Vec<PathBuf>,
     /// `uname -r`
     pub release: String,
+    /// Its configuration, where it is at hand.
+    pub config: Option<Config>,
 }
 
 /// `kernel.json` beside a cached kernel.
@@ -58,29 +62,52 @@ struct Description {
 }
 
 impl Kernel {
-    /// A kernel of the user's.
-    pub fn from_image(image: &Path, modules: Option<&Path>) -> Result<Self> {
-        let bytes =
-            fs::read(image).with_context(|| format!("cannot read kernel {}", image.display()))?;
-        let release = release(&bytes).with_context(|| {
-            format!("{} is no x86 bzImage (nor a version that the lab has)", image.display())
-        })?;
-        // Absolute, for the emulator starts in another directory.
-        let image = fs::canonicalize(image)?;
-        Ok(Self { image, modules: modules.map(Path::to_owned), release })
+    /// The modules that the lab wants of it, in load order.
+    ///
+    /// # Errors
+    ///
+    /// If one was built for another kernel: the lab's modprobe looks for modules by release, and
+    /// this kernel may well refuse it.
+    pub fn modules(&self) -> Result<Vec<Module>> {
+        let modules = modules::collect(&self.modules, &modules::WANTED)?;
+        for module in &modules {
+            let file = module.file.display();
+            match &module.release {
+                Some(release) if *release != self.release => bail!(
+                    "{file} was built for {release}, and the kernel is {}: build both again, or \
+                     give the --modules that belong to it",
+                    self.release
+                ),
+                Some(_) => {}
+                None => bail!("{file} is no kernel module: it has no vermagic"),
+            }
+        }
+        Ok(modules)
     }
 
     fn from_cache(dir: &Path) -> Result<Self> {
-        let file = dir.join("kernel.json");
-        let text = fs::read_to_string(&file)?;
-        let description: Description = serde_json::from_str(&text)
-            .with_context(|| format!("cannot read {}: remove its directory", file.display()))?;
         Ok(Self {
             image: dir.join("vmlinuz"),
-            modules: Some(dir.join("modules")),
-            release: description.release,
+            modules: vec![dir.join("modules")],
+            release: Description::read(dir)?.release,
+            config: None,
         })
     }
+}
+
+impl Description {
+    fn read(dir: &Path) -> Result<Self> {
+        let file = dir.join("kernel.json");
+        let text = fs::read_to_string(&file)?;
+        serde_json::from_str(&text)
+            .with_context(|| format!("cannot read {}: remove its directory", file.display()))
+    }
+}
+
+/// The version of the package that the suite's cached kernel came in.
+pub fn package_version(setup: &Setup, debian: Debian) -> Result<String> {
+    let dir = setup.cache.path("kernels").join(debian.suite);
+    Ok(Description::read(&dir)?.package_version)
 }
 
 /// The suite's kernel, from the cache if it is there.
@@ -156,11 +183,8 @@ fn keep(tree: &Path, release: &str, version: &str, into: &Path) -> Result<()> {
     });
     fs::copy(&image, into.join("vmlinuz"))
         .with_context(|| format!("the kernel package has no {}", image.display()))?;
-    let modules = modules::collect(tree, &modules::WANTED)?;
-    fs::create_dir(into.join("modules"))?;
-    for module in &modules {
-        fs::write(into.join("modules").join(format!("{}.ko", module.name)), &module.elf)?;
-    }
+    let modules = modules::collect(&[tree.to_owned()], &modules::WANTED)?;
+    modules::write(&modules, &into.join("modules"))?;
     let description = Description {
         release: release.to_owned(),
         package_version: version.to_owned(),
@@ -183,17 +207,6 @@ fn kernel_deb(file: &str) -> Option<(&str, &str)> {
     is_kernel.then_some((package, version))
 }
 
-/// `uname -r` of a bzImage: the boot protocol's `kernel_version`, a pointer less 0x200.
-fn release(image: &[u8]) -> Option<String> {
-    if image.get(0x202..0x206)? != b"HdrS" {
-        return None;
-    }
-    let pointer = u16::from_le_bytes(image.get(0x20e..0x210)?.try_into().ok()?);
-    let text = image.get(usize::from(pointer) + 0x200..)?;
-    let text = text.split(|byte| *byte == b' ' || *byte == 0).next()?;
-    String::from_utf8(text.to_vec()).ok().filter(|text| !text.is_empty())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -206,15 +219,5 @@ mod tests {
         assert!(kernel_deb("linux-modules-7.2.13+deb14-cloud-amd64_7.2.13-1_amd64.deb").is_some());
         assert_eq!(kernel_deb("linux-image-cloud-amd64_6.12.117-1_amd64.deb"), None);
         assert_eq!(kernel_deb("linux-base_4.12.1_all.deb"), None);
-    }
-
-    #[test]
-    fn release_is_read_from_the_boot_header() {
-        let mut image = vec![0; 0x400];
-        image[0x202..0x206].copy_from_slice(b"HdrS");
-        image[0x20e..0x210].copy_from_slice(&0x100_u16.to_le_bytes());
-        image[0x300..0x314].copy_from_slice(b"6.1.0-9-cloud (a@b) ");
-        assert_eq!(release(&image).as_deref(), Some("6.1.0-9-cloud"));
-        assert_eq!(release(b"\x7fELF"), None);
     }
 }

@@ -6,8 +6,11 @@
 pub mod apt;
 pub mod bochs;
 pub mod bpf;
+pub mod config;
 pub mod kernels;
+pub mod kvm_source;
 pub mod modules;
+pub mod own;
 pub mod packages;
 pub mod sources;
 

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
+use memchr::memmem;
+use object::build::elf::Builder;
 
 use crate::command;
 
@@ -23,19 +25,37 @@ pub struct Module {
     pub name: String,
     /// The names of what must be loaded before.
     pub depends: Vec<String>,
+    /// The kernel that it was built for, if it says so.
+    pub release: Option<String>,
+    /// Where it was found.
+    pub file: PathBuf,
     /// The ELF file.
     pub elf: Vec<u8>,
 }
 
-/// Finds `wanted` and all that they depend on under `tree`, in load order.
-pub fn collect(tree: &Path, wanted: &[&str]) -> Result<Vec<Module>> {
+/// Finds `wanted` and all that they depend on under `trees`, in load order. What a later tree has
+/// takes the place of an earlier one's.
+pub fn collect(trees: &[PathBuf], wanted: &[&str]) -> Result<Vec<Module>> {
     let mut files = BTreeMap::new();
-    find(tree, &mut files).with_context(|| format!("cannot read {}", tree.display()))?;
+    for tree in trees {
+        let mut found = BTreeMap::new();
+        find(tree, &mut found).with_context(|| format!("cannot read {}", tree.display()))?;
+        files.append(&mut found);
+    }
     let mut modules = Vec::new();
     for name in wanted {
         add(name, &files, &mut modules)?;
     }
     Ok(modules)
+}
+
+/// Puts `modules` into the new directory `dir`, unpacked.
+pub fn write(modules: &[Module], dir: &Path) -> Result<()> {
+    fs::create_dir(dir)?;
+    for module in modules {
+        fs::write(dir.join(format!("{}.ko", module.name)), &module.elf)?;
+    }
+    Ok(())
 }
 
 /// `modules.dep`, as depmod writes it: a module, then all that it needs, nearest first.
@@ -68,15 +88,21 @@ fn add(name: &str, files: &BTreeMap<String, PathBuf>, modules: &mut Vec<Module>)
     };
     let mut elf = unpack(file).with_context(|| format!("cannot unpack {}", file.display()))?;
     strip_signature(&mut elf);
+    if memmem::find(&elf, b".debug_info").is_some() {
+        elf = without_debug_info(&elf)
+            .with_context(|| format!("{} is no sound ELF file", file.display()))?;
+    }
     let depends = depends(&elf);
     for name in &depends {
         add(name, files, modules)?;
     }
-    modules.push(Module { name: name.to_owned(), depends, elf });
+    let (name, release) = (name.to_owned(), release(&elf));
+    modules.push(Module { name, depends, release, file: file.clone(), elf });
     Ok(())
 }
 
-/// Maps every module's name under `dir` to its file.
+/// Maps every module's name under `dir` to its file. The tree where a kernel was built may have
+/// copies of them, made for packages, farther down.
 fn find(dir: &Path, files: &mut BTreeMap<String, PathBuf>) -> Result<()> {
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
@@ -84,7 +110,10 @@ fn find(dir: &Path, files: &mut BTreeMap<String, PathBuf>) -> Result<()> {
         if entry.file_type()?.is_dir() {
             find(&path, files)?;
         } else if let Some(name) = module_name(&entry.file_name().to_string_lossy()) {
-            files.insert(name, path);
+            let depth = |path: &Path| path.components().count();
+            if files.get(&name).is_none_or(|other| depth(&path) < depth(other)) {
+                files.insert(name, path);
+            }
         }
     }
     Ok(())
@@ -120,11 +149,35 @@ fn strip_signature(elf: &mut Vec<u8>) {
     }
 }
 
-/// The field `depends` of a module's `.modinfo`: strings `key=value`, each ended by a NUL.
+/// Leaves out what only a debugger reads, nine tenths of a module as it was built. BTF stays.
+fn without_debug_info(elf: &[u8]) -> Result<Vec<u8>> {
+    let mut builder = Builder::read(elf)?;
+    for section in &mut builder.sections {
+        let name = section.name.as_slice();
+        section.delete =
+            [&b".debug_"[..], b".rela.debug_"].iter().any(|start| name.starts_with(start));
+    }
+    builder.delete_orphans();
+    let mut stripped = Vec::new();
+    builder.write(&mut stripped)?;
+    Ok(stripped)
+}
+
+/// The field `depends` of `.modinfo`.
 fn depends(elf: &[u8]) -> Vec<String> {
-    let field = elf.split(|byte| *byte == 0).find_map(|text| text.strip_prefix(b"depends="));
-    let names = String::from_utf8_lossy(field.unwrap_or_default()).replace('-', "_");
+    let names = modinfo(elf, b"depends=").unwrap_or_default().replace('-', "_");
     names.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect()
+}
+
+/// The first word of the field `vermagic`.
+fn release(elf: &[u8]) -> Option<String> {
+    modinfo(elf, b"vermagic=")?.split(' ').next().map(str::to_owned)
+}
+
+/// A field of a module's `.modinfo`: strings `key=value`, each ended by a NUL.
+fn modinfo(elf: &[u8], key: &[u8]) -> Option<String> {
+    let field = elf.split(|byte| *byte == 0).find_map(|text| text.strip_prefix(key))?;
+    Some(String::from_utf8_lossy(field).into_owned())
 }
 
 #[cfg(test)]
@@ -133,7 +186,8 @@ mod tests {
 
     fn module(name: &str, depends: &[&str]) -> Module {
         let depends = depends.iter().map(|name| (*name).to_owned()).collect();
-        Module { name: name.to_owned(), depends, elf: Vec::new() }
+        let (release, file) = (None, PathBuf::from(name));
+        Module { name: name.to_owned(), depends, release, file, elf: Vec::new() }
     }
 
     #[test]
@@ -159,6 +213,27 @@ mod tests {
         let elf = b"\x7fELF\0\0license=GPL\0depends=kvm,irq-bypass\0retpoline=Y\0";
         assert_eq!(depends(elf), ["kvm", "irq_bypass"]);
         assert_eq!(depends(b"license=GPL\0depends=\0"), Vec::<String>::new());
+        let elf = b"\0vermagic=6.1.0-9-cloud SMP mod_unload \0";
+        assert_eq!(release(elf).as_deref(), Some("6.1.0-9-cloud"));
+    }
+
+    #[test]
+    fn copies_farther_down_and_earlier_trees_give_way() -> Result<()> {
+        let top = tempfile::tempdir()?;
+        let put = |path: &str, release: &str| {
+            let path = top.path().join(path);
+            fs::create_dir_all(path.parent().context("a directory")?)?;
+            Ok::<_, anyhow::Error>(fs::write(path, format!("\0vermagic={release} \0"))?)
+        };
+        put("first/kvm.ko", "first")?;
+        put("first/msr.ko", "first")?;
+        put("second/arch/x86/kvm/kvm.ko", "second")?;
+        put("second/debian/linux-image/lib/modules/x/kvm.ko", "copy")?;
+        let trees = ["first", "second"].map(|tree| top.path().join(tree));
+        let found = collect(&trees, &WANTED)?;
+        let releases: Vec<_> = found.iter().map(|m| (&*m.name, m.release.as_deref())).collect();
+        assert_eq!(releases, [("kvm", Some("second")), ("msr", Some("first"))]);
+        Ok(())
     }
 
     #[test]

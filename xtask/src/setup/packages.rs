@@ -81,6 +81,20 @@ pub const BOCHS_BUILD: Group = Group {
     ],
 };
 
+/// What builds KVM's modules for Debian's 6.1; `dwarves` gives them BTF.
+pub const KVM_BUILD: Group = Group {
+    name: "kvm build",
+    needs: &[
+        ("gcc-12", "gcc-12"),
+        ("make", "make"),
+        ("patch", "patch"),
+        ("dwarves", "pahole"),
+        ("lz4", "lz4"),
+        ("xz-utils", "xz"),
+        ("tar", "tar"),
+    ],
+};
+
 /// A Rust compiler with the source of `core`.
 pub const BPF_COMPILER: Group = Group {
     name: "bpf compiler",

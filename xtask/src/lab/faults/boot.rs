@@ -105,8 +105,7 @@ fn changed_modules(
     let mut files = Vec::new();
     for (number, scenario) in scenarios.iter().enumerate() {
         let How::Module(wanted, changes) = scenario.seed.how else { continue };
-        let tree = kernel.modules.as_deref().context("the kernel has no modules to change")?;
-        let found = modules::collect(tree, &[wanted])?;
+        let found = modules::collect(&kernel.modules, &[wanted])?;
         let found = found.iter().find(|module| module.name == wanted);
         let elf = &found.with_context(|| format!("the kernel has no module {wanted}"))?.elf;
         let copy = module::changed(elf, changes)

@@ -124,7 +124,9 @@ impl Fault {
     pub fn seed(&self, cell: &Cell) -> Result<&'static Seed, &'static str> {
         let left_out = self.left_out.iter().find(|out| out.cells.have(cell));
         let why = match cell.kernel {
-            KernelChoice::Image(..) if left_out.is_none() => NOT_DEBIANS,
+            KernelChoice::Image(..) | KernelChoice::Patched(..) if left_out.is_none() => {
+                NOT_DEBIANS
+            }
             _ => left_out.map_or("", |out| out.why),
         };
         self.seeds.iter().find(|seed| seed.cells.have(cell)).ok_or(why)
@@ -141,7 +143,7 @@ impl Cells {
         let is_kernel = match &cell.kernel {
             _ if self.kernels.is_empty() => true,
             KernelChoice::Debian(debian) => self.kernels.contains(&debian.version),
-            KernelChoice::Image(..) => false,
+            KernelChoice::Image(..) | KernelChoice::Patched(..) => false,
         };
         is_kernel && self.cpus.contains(&cell.cpu)
     }
