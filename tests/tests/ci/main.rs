@@ -160,7 +160,7 @@ fn the_gitlab_job_fetches_the_source_and_runs_the_same_script() {
         assert!(path.exists(), "{}", path.display());
     }
     assert!(job.called().starts_with("lab --cpu vmx5 --kernel 6.12 "), "{}", job.called());
-    assert!(job.dir().join(".ept-trace/source/ci/check.sh").exists());
+    assert!(job.dir().join(".ept-trace/source/.ci/check.sh").exists());
 }
 
 #[test]
@@ -191,7 +191,7 @@ fn is_ours(step: &Value) -> bool {
 
 #[test]
 fn scripts_are_as_shellcheck_wants_them() {
-    let scripts = ["ci/check.sh", "xtask/lab/named.sh"];
+    let scripts = [".ci/check.sh", "xtask/lab/named.sh"];
     let checked = Command::new("shellcheck").args(scripts).current_dir(repository()).output();
     match checked {
         Ok(checked) => assert!(checked.status.success(), "{}", tests::text(&checked)),

@@ -52,7 +52,7 @@ pub fn action() -> Value {
 }
 
 pub fn gitlab() -> Value {
-    yaml(&fs::read_to_string(repository().join("ci/gitlab.yml")).expect("ci/gitlab.yml"))
+    yaml(&fs::read_to_string(repository().join(".ci/gitlab.yml")).expect(".ci/gitlab.yml"))
 }
 
 /// Whether a command can be run as root without asking anybody.
@@ -169,7 +169,7 @@ impl Job {
         let job = &gitlab()["ept-trace"];
         let source = self.dir().join("repository");
         fs::create_dir_all(source.join("ci")).expect("a directory");
-        fs::copy(repository().join("ci/check.sh"), source.join("ci/check.sh")).expect("a copy");
+        fs::copy(repository().join(".ci/check.sh"), source.join(".ci/check.sh")).expect("a copy");
         let commit = "git init -q -b main . && git add . && \
                       git -c user.name=x -c user.email=x@localhost commit -q -m x";
         let made = Command::new("sh").args(["-c", commit]).current_dir(&source).status();

@@ -1,6 +1,6 @@
 #!/bin/sh
-# ci/check.sh: `ept-trace check` for CI, on this machine's KVM where it has TDP, else in the lab. What
-# CI systems need of it is here, once; action.yml and ci/gitlab.yml only call it. docs/ci.md has the
+# .ci/check.sh: `ept-trace check` for CI, on this machine's KVM where it has TDP, else in the lab. What
+# CI systems need of it is here, once; action.yml and .ci/gitlab.yml only call it. docs/ci.md has the
 # whole story. It is told by the environment:
 #
 #   EPT_TRACE_WHERE     auto (default), here, or lab
