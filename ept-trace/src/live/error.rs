@@ -1,6 +1,7 @@
 //! Why this machine cannot be watched, with the next step.
 
 use std::fs;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use caps::Capability;
@@ -16,7 +17,8 @@ pub struct CannotRun(pub String);
 ///
 /// # Errors
 ///
-/// [`CannotRun`] without the capabilities, all of which are named, or under confidentiality lockdown.
+/// [`CannotRun`] without the capabilities, all of which are named, or under confidentiality lockdown, or
+/// without what any system has.
 pub fn preflight() -> Result<(), CannotRun> {
     let missing = missing(has, can_reach_tracefs());
     if !missing.is_empty() {
@@ -33,6 +35,8 @@ pub fn preflight() -> Result<(), CannotRun> {
                 .to_owned(),
         ));
     }
+    // What waits for signals and child processes is told by them.
+    UnixStream::pair().map_err(|err| CannotRun(format!("no Unix sockets (CONFIG_UNIX): {err}")))?;
     Ok(())
 }
 

@@ -168,7 +168,7 @@ impl Job {
     pub fn run_gitlab(&self) -> Done {
         let job = &gitlab()["ept-trace"];
         let source = self.dir().join("repository");
-        fs::create_dir_all(source.join("ci")).expect("a directory");
+        fs::create_dir_all(source.join(".ci")).expect("a directory");
         fs::copy(repository().join(".ci/check.sh"), source.join(".ci/check.sh")).expect("a copy");
         let commit = "git init -q -b main . && git add . && \
                       git -c user.name=x -c user.email=x@localhost commit -q -m x";

@@ -25,6 +25,9 @@ pub struct Args {
     is_tried: bool,
 }
 
+/// The static program, as a release has it: `.ci/check.sh` downloads it by this name.
+const PROGRAM: &str = "ept-trace-x86_64-linux";
+
 /// What a package is made of.
 #[derive(Debug)]
 struct Package {
@@ -51,9 +54,13 @@ pub fn main(args: &Args) -> Result<ExitCode> {
     stage::stage(&package, &tree)?;
     let deb = dir.join(format!("ept-trace_{}_amd64.deb", package.version));
     build(&package, &tree, &deb)?;
-    let program = dir.join("ept-trace");
+    let program = dir.join(PROGRAM);
     fs::copy(&package.program, &program).context("cannot copy the program")?;
-    for made in [&program, &deb] {
+    let mut sum = Command::new("sha256sum");
+    let sum = command::run(sum.arg(PROGRAM).current_dir(&dir))?;
+    let checksum = dir.join(format!("{PROGRAM}.sha256"));
+    fs::write(&checksum, sum).context("cannot write the checksum")?;
+    for made in [&program, &checksum, &deb] {
         println!("{}", made.display());
     }
     if args.is_tried {
