@@ -8,10 +8,8 @@ use ept_trace_common::abi::{
 };
 use ept_trace_common::decision::{X86_TDX_VM, query_maxphyaddr, shadow_root_level, tdp_root_level};
 
-use crate::maps::{
-    Aspect, EVENTS, Look, Outcome, SCRATCH, URGENT, VARIABLES, config, emit, forget, header,
-    if_news,
-};
+use crate::call::{Look, Outcome, emit, header};
+use crate::maps::{Aspect, EVENTS, SCRATCH, URGENT, VARIABLES, config, forget, if_news};
 use crate::read;
 
 /// Size of `struct kvm_cpuid_entry2`, which is ABI.

@@ -6,7 +6,8 @@
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use ept_trace_common::abi::{Hook, RootRecord, Subject, kind, unread};
 
-use crate::maps::{EVENTS, IN_IOCTL, Outcome, config, count, emit, header};
+use crate::call::{Outcome, count, emit, header};
+use crate::maps::{EVENTS, IN_IOCTL, config};
 use crate::{read, vcpu};
 
 tracepoint! {

@@ -4,7 +4,8 @@ use aya_ebpf::macros::kprobe;
 use aya_ebpf::programs::ProbeContext;
 use ept_trace_common::abi::{Hook, SetupRecord, kind};
 
-use crate::maps::{URGENT, count, emit, header};
+use crate::call::{count, emit, header};
+use crate::maps::URGENT;
 
 #[inline(always)]
 fn entered(hook: Hook) -> u32 {

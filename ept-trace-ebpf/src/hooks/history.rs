@@ -10,9 +10,9 @@ use aya_ebpf::macros::kprobe;
 use aya_ebpf::programs::ProbeContext;
 use ept_trace_common::abi::{Hook, SpteRecord, VmRecord, kind};
 
+use crate::call::{Outcome, count, emit, header, wanted};
 use crate::maps::{
-    CHANGES, Change, HISTORY, IN_FAULT, Outcome, TOLD, URGENT, VARIABLES, WANTED_VMS, config,
-    count, emit, header, wanted,
+    CHANGES, Change, HISTORY, IN_FAULT, TOLD, URGENT, VARIABLES, WANTED_VMS, config,
 };
 use crate::read;
 

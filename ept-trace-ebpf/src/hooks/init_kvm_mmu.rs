@@ -9,7 +9,8 @@ use aya_ebpf::programs::{ProbeContext, RetProbeContext};
 use aya_log_ebpf::warn;
 use ept_trace_common::abi::{Hook, flag};
 
-use crate::maps::{IN_INIT_MMU, InFlight, Outcome, count, wanted};
+use crate::call::{Outcome, count, wanted};
+use crate::maps::{IN_INIT_MMU, InFlight};
 use crate::vcpu;
 
 /// Entry of `kvm_init_mmu`.

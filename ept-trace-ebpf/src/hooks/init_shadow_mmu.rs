@@ -9,9 +9,9 @@ use aya_ebpf::macros::{kprobe, kretprobe};
 use aya_ebpf::programs::{ProbeContext, RetProbeContext};
 use ept_trace_common::abi::{ABSENT, Field, Hook, Variables, kind, unread};
 
+use crate::call::{Outcome, count, emit, header, wanted};
 use crate::maps::{
-    Arguments, Aspect, EVENTS, IN_SHADOW_INIT, Outcome, SCRATCH_SHADOW, VARIABLES, config, count,
-    emit, header, if_news, wanted,
+    Arguments, Aspect, EVENTS, IN_SHADOW_INIT, SCRATCH_SHADOW, VARIABLES, config, if_news,
 };
 use crate::{read, vcpu};
 

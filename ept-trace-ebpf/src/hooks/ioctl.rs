@@ -7,9 +7,8 @@ use aya_ebpf::helpers::generated::bpf_get_current_task;
 use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_probe_read_kernel};
 use ept_trace_common::abi::{Hook, MmuState, VmRecord, flag, kind};
 
-use crate::maps::{
-    IN_IOCTL, InFlight, Outcome, REPORTED, Reported, URGENT, config, count, emit, header, wanted,
-};
+use crate::call::{Outcome, count, emit, header, wanted};
+use crate::maps::{IN_IOCTL, InFlight, REPORTED, Reported, URGENT, config};
 use crate::{read, vcpu};
 
 /// `ANON_INODE_FS_MAGIC` of uapi/linux/magic.h.

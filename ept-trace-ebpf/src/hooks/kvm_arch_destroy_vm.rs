@@ -4,7 +4,8 @@ use aya_ebpf::macros::kprobe;
 use aya_ebpf::programs::ProbeContext;
 use ept_trace_common::abi::{Hook, VmRecord, kind};
 
-use crate::maps::{Outcome, URGENT, count, emit, header};
+use crate::call::{Outcome, count, emit, header};
+use crate::maps::URGENT;
 
 /// Entry of `kvm_arch_destroy_vm`.
 #[kprobe]

@@ -4,7 +4,8 @@ use aya_ebpf::macros::kprobe;
 use aya_ebpf::programs::ProbeContext;
 use ept_trace_common::abi::{ConfigureRecord, Hook, Variables, kind};
 
-use crate::maps::{URGENT, VARIABLES, count, emit, header};
+use crate::call::{count, emit, header};
+use crate::maps::{URGENT, VARIABLES};
 
 /// Entry of `kvm_configure_mmu`.
 #[kprobe]

@@ -12,9 +12,9 @@ use ept_trace_common::abi::{Field, Hook, LoadRecord, Variable, flag, kind, unrea
 use ept_trace_common::decision::tdp_root_level;
 use ept_trace_common::eptp;
 
+use crate::call::{Look, Outcome, count, header, wanted};
 use crate::maps::{
-    Arguments, Aspect, EVENTS, IN_LOAD_PGD, Look, Outcome, SCRATCH_LOAD, VARIABLES, config, count,
-    header, if_news, wanted,
+    Arguments, Aspect, EVENTS, IN_LOAD_PGD, SCRATCH_LOAD, VARIABLES, config, if_news,
 };
 use crate::{page, read, vcpu};
 

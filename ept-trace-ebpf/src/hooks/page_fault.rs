@@ -10,10 +10,8 @@ use aya_ebpf::macros::{kprobe, kretprobe};
 use aya_ebpf::programs::{ProbeContext, RetProbeContext};
 use ept_trace_common::abi::{FaultLoopRecord, Hook, Subject, flag, kind, unread};
 
-use crate::maps::{
-    FAULTS, Fault, IN_FAULT, Outcome, Repeated, URGENT, WANTED_VMS, config, count, emit, header,
-    wanted,
-};
+use crate::call::{Outcome, count, emit, header, wanted};
+use crate::maps::{FAULTS, Fault, IN_FAULT, Repeated, URGENT, WANTED_VMS, config};
 use crate::{read, slots, vcpu};
 
 /// So many equal faults in a row are a loop. A power of two.

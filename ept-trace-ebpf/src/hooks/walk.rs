@@ -12,9 +12,8 @@ use ept_trace_common::abi::{
     Hook, KvmTracepoints, LEVELS, Variable, Variables, WalkRecord, flag, kind, unread,
 };
 
-use crate::maps::{
-    Fault, IN_FAULT, Look, Outcome, SCRATCH_WALK, VARIABLES, WALKS, config, count, header,
-};
+use crate::call::{Look, Outcome, count, header};
+use crate::maps::{Fault, IN_FAULT, SCRATCH_WALK, VARIABLES, WALKS, config};
 use crate::{page, read, slots, vcpu};
 
 /// Bits 51:12 of an entry.

@@ -5,16 +5,17 @@
 //! joined by the thread; and that a VM was not there before the log, so that all of its entries are
 //! told, is known by its vCPUs: each was made in the log before it ran.
 
+mod thread;
+
 use std::collections::HashMap;
 
+use self::thread::{FaultTold, MOST_OF_A_THREAD, Thread, Untold};
 use super::{PageRole, Record, Said, Tracepoint};
 use crate::model::{Event, EventKind, Fact, InLog, Race, Requested, Root, SpteChange, Walk};
 use crate::oracle::IN_A_LOG;
 
 /// More threads, or vCPUs, than this are not followed.
 const MOST: usize = 1 << 14;
-/// The vCPUs that one thread is known to run; a thread that runs more is taken for new each time.
-const MOST_OF_A_THREAD: usize = 64;
 /// Threads at a fault that others are looked at for.
 const MOST_AT_FAULT: usize = 256;
 /// `isa` of `kvm_exit` for VMX.
@@ -68,53 +69,6 @@ enum Level {
     Unknown,
     All(u8),
     Mixed,
-}
-
-#[derive(Debug, Default)]
-struct Thread {
-    tid: u32,
-    tgid: u32,
-    /// How often something was lost before it was seen last.
-    losses: u64,
-    /// The vCPU that it runs, and those that it has run.
-    vcpu: Option<u32>,
-    has_run: Vec<u32>,
-    /// The host takes pages away by it: what it changes may be of any VM.
-    in_notifier: bool,
-    /// The guest is L1, and L2 runs.
-    in_l2: bool,
-    /// Something is to be mapped, since it last entered the guest.
-    is_mapping: bool,
-    /// Taken since it last entered the guest.
-    roots: Vec<(u64, u64, PageRole)>,
-    /// Roots of a guest that was not told its MAXPHYADDR yet.
-    untold: Vec<Untold>,
-    /// MAXPHYADDR, as the guest was told it, and which guest that was.
-    told: Option<(Guest, u8)>,
-    root_level: Option<u8>,
-    ad_disabled: Option<bool>,
-    fault: Option<FaultTold>,
-}
-
-/// A guest as far as a thread knows: its vCPU, and how many vCPUs had been made by then. A thread may
-/// run one VM after another, and what one guest was told is nothing to the next.
-type Guest = (u32, u64);
-
-/// A root that waits for what its guest is told.
-#[derive(Debug)]
-struct Untold {
-    time_ns: u64,
-    guest: Guest,
-    root: Root,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct FaultTold {
-    gpa: u64,
-    error_code: u64,
-    requested: Option<Requested>,
-    /// Another thread has changed an entry on the way.
-    is_raced: bool,
 }
 
 impl Threads {
@@ -455,49 +409,6 @@ impl Threads {
             tgid if self.vms.len() >= MOST => self.vms.get(&tgid).copied().unwrap_or(0),
             tgid => *self.vms.entry(tgid).or_insert(next),
         }
-    }
-}
-
-impl Thread {
-    /// A page is taken for a table. What is no lower than every root may be one: a table of 4 levels
-    /// below a root of 5 is made at a fault, and a root before the guest is entered.
-    fn page(&mut self, time_ns: u64, gfn: u64, role: PageRole) {
-        let is_root = match role.level() {
-            5 => true,
-            4 => self.fault.is_none() && !self.is_mapping,
-            _ => false,
-        };
-        // A thread that takes roots without end never enters a guest.
-        if is_root && self.roots.len() < MOST_OF_A_THREAD {
-            self.roots.push((time_ns, gfn, role));
-        }
-    }
-
-    /// Tells the roots of the guest that was told its MAXPHYADDR. Pages of 4 levels wait until the log
-    /// is known to tell links: else they may be tables below a root of 5.
-    fn tell_told(&mut self, tells_links: bool, events: &mut Vec<Event>) {
-        let Some((guest, bits)) = self.told else { return };
-        let maxphyaddr = Some(Fact::known(bits, "kvm_cpuid, leaf 0x80000008"));
-        let is_told = |of: &mut Untold| of.is_sure(tells_links) && of.guest == guest;
-        let told = self.untold.extract_if(.., is_told);
-        events.extend(told.map(|untold| untold.tell(maxphyaddr.clone())));
-    }
-
-    /// Tells all roots, with what the user says of MAXPHYADDR.
-    fn tell_all(&mut self, given: Option<&Fact<u8>>, tells_links: bool, events: &mut Vec<Event>) {
-        let sure = self.untold.extract_if(.., |of| of.is_sure(tells_links));
-        events.extend(sure.map(|untold| untold.tell(given.cloned())));
-    }
-}
-
-impl Untold {
-    fn is_sure(&self, tells_links: bool) -> bool {
-        self.root.level() == 5 || tells_links
-    }
-
-    fn tell(self, maxphyaddr: Option<Fact<u8>>) -> Event {
-        let kind = EventKind::Root(Root { maxphyaddr, ..self.root });
-        Event { time_ns: self.time_ns, kind }
     }
 }
 
