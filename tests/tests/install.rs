@@ -100,8 +100,8 @@ fn the_service_is_valid_and_closed() {
         .map(str::to_owned)
         .collect();
     assert!(verified.status.success() && about_it.is_empty(), "{about_it:?}");
-    // 2.3 of 10; a service without any of this has 9.6.
-    let secure = analyze(&["security", "--offline=true", "--threshold=25"]);
+    // 2.5 of 10; a service without any of this has 9.6.
+    let secure = analyze(&["security", "--offline=true", "--threshold=30"]);
     assert!(secure.status.success(), "{}", text(&secure));
 }
 
@@ -175,8 +175,8 @@ mod lab {
             let told = |line: &str| assert!(run.output.contains(line), "{kernel}: {}", run.output);
             told("watched: 0\n");
             told("all: 0\n");
-            told("without bpf: 4\n");
-            told("without perfmon: 4\n");
+            // It stands for the first two, and is asked for by Debian's kernels.
+            told("without sys_admin: 4\n");
             let watched = std::fs::read_to_string(run.out.join("watch.txt")).expect("written");
             let row = watched.lines().find(|line| line.starts_with("kvm_init_mmu return"));
             let fired = row.and_then(|row| row.split_whitespace().nth(2)?.parse::<u64>().ok());

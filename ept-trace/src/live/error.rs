@@ -6,7 +6,7 @@ use std::path::Path;
 
 use caps::Capability;
 
-use super::privileges::has;
+use super::privileges::{has, perf_is_for_admins};
 
 /// Watching is not possible here; distinct from a failure, for CI tells a skip from a defect.
 #[derive(Debug, thiserror::Error)]
@@ -20,7 +20,7 @@ pub struct CannotRun(pub String);
 /// [`CannotRun`] without the capabilities, all of which are named, or under confidentiality lockdown, or
 /// without what any system has.
 pub fn preflight() -> Result<(), CannotRun> {
-    let missing = missing(has, can_reach_tracefs());
+    let missing = missing(has, can_reach_tracefs(), perf_is_for_admins());
     if !missing.is_empty() {
         return Err(CannotRun(format!(
             "without {}: run as root, with `sudo ept-trace ...`",
@@ -42,12 +42,21 @@ pub fn preflight() -> Result<(), CannotRun> {
 
 /// The capabilities without which nothing can be watched, with what each is for. Others only make
 /// facts known that are unknown without them.
-fn missing(has: impl Fn(Capability) -> bool, can_reach_tracefs: bool) -> Vec<String> {
+fn missing(
+    has: impl Fn(Capability) -> bool,
+    can_reach_tracefs: bool,
+    only_admins: bool,
+) -> Vec<String> {
     // For the kernel CAP_SYS_ADMIN stands for the first two, and before 5.8 there was nothing else.
     let is_admin = has(Capability::CAP_SYS_ADMIN);
     [
         (Capability::CAP_BPF, is_admin, "loads the eBPF programs"),
         (Capability::CAP_PERFMON, is_admin, "attaches them and reads kernel memory"),
+        (
+            Capability::CAP_SYS_ADMIN,
+            !only_admins,
+            "attaches them where kernel.perf_event_paranoid is above 2",
+        ),
         (Capability::CAP_DAC_OVERRIDE, can_reach_tracefs, "writes to tracefs, which is root's"),
     ]
     .into_iter()
@@ -68,7 +77,7 @@ mod tests {
     #[test]
     fn everything_that_is_missing_is_named_at_once() {
         let missing = |held: &[Capability], can_reach_tracefs| {
-            missing(|capability| held.contains(&capability), can_reach_tracefs).join(", ")
+            missing(|capability| held.contains(&capability), can_reach_tracefs, false).join(", ")
         };
         let nothing = missing(&[], false);
         for capability in ["CAP_BPF (", "CAP_PERFMON (", "CAP_DAC_OVERRIDE ("] {
@@ -78,6 +87,8 @@ mod tests {
         assert_eq!(missing(&both, true), "");
         assert_eq!(missing(&both, false), "CAP_DAC_OVERRIDE (writes to tracefs, which is root's)");
         assert_eq!(missing(&[Capability::CAP_SYS_ADMIN], true), "");
+        let restricted = super::missing(|capability| both.contains(&capability), true, true);
+        assert!(restricted.concat().starts_with("CAP_SYS_ADMIN ("), "{restricted:?}");
         assert!(missing(&[Capability::CAP_BPF], true).starts_with("CAP_PERFMON ("));
     }
 }

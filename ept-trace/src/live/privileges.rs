@@ -5,6 +5,7 @@
 //! rest goes as soon as everything is attached, and cannot come back.
 
 use std::collections::HashSet;
+use std::fs;
 
 use anyhow::{Context as _, Result};
 use caps::{CapSet, Capability, CapsHashSet};
@@ -28,20 +29,27 @@ pub(super) fn has(capability: Capability) -> bool {
 /// that it starts; what it executes gets no more either.
 ///
 /// Where CAP_SYS_ADMIN alone stands for CAP_BPF or CAP_PERFMON, as it does for the kernel, it
-/// stays.
+/// stays; and where hooks cannot be set without it.
 ///
 /// # Errors
 ///
 /// If the kernel refuses, which it has no reason to.
 pub fn drop_privileges(ahead: Ahead) -> Result<()> {
     let held = caps::read(None, CapSet::Permitted).context("capabilities")?;
-    keep(&held, &needed(&held, is_root(), ahead))
+    keep(&held, &needed(&held, is_root(), perf_is_for_admins(), ahead))
 }
 
 /// The same for the child that cleans up, which writes to tracefs and does nothing else.
 pub(super) fn drop_all_but_tracefs() -> Result<()> {
     let held = caps::read(None, CapSet::Permitted).context("capabilities")?;
     keep(&held, &for_tracefs(is_root()))
+}
+
+/// Whether `perf_event_open` asks for CAP_SYS_ADMIN, whatever else one has: so do the kernels of Debian
+/// and others, which know a `kernel.perf_event_paranoid` above 2, where it is that.
+pub(super) fn perf_is_for_admins() -> bool {
+    let level = fs::read_to_string("/proc/sys/kernel/perf_event_paranoid");
+    level.is_ok_and(|level| level.trim().parse().is_ok_and(|level: i32| level > 2))
 }
 
 fn is_root() -> bool {
@@ -71,10 +79,10 @@ fn keep(held: &CapsHashSet, needed: &CapsHashSet) -> Result<()> {
 }
 
 /// What has a use once everything is attached.
-fn needed(held: &CapsHashSet, is_root: bool, ahead: Ahead) -> CapsHashSet {
+fn needed(held: &CapsHashSet, is_root: bool, only_admins: bool, ahead: Ahead) -> CapsHashSet {
     // A module that comes is looked at, and hooked: programs are loaded, and set on events.
     let mut needed = HashSet::from([Capability::CAP_BPF, Capability::CAP_PERFMON]);
-    if !needed.is_subset(held) {
+    if only_admins || !needed.is_subset(held) {
         needed.insert(Capability::CAP_SYS_ADMIN);
     }
     needed.extend(for_tracefs(is_root));
@@ -101,15 +109,17 @@ mod tests {
     #[test]
     fn hooks_need_two_capabilities_or_the_one_that_stands_for_them() {
         let both = HashSet::from([Capability::CAP_BPF, Capability::CAP_PERFMON]);
-        assert_eq!(needed(&caps::all(), true, NOTHING_AHEAD), both);
+        assert_eq!(needed(&caps::all(), true, false, NOTHING_AHEAD), both);
+        let all = needed(&caps::all(), true, true, NOTHING_AHEAD);
+        assert!(all.contains(&Capability::CAP_SYS_ADMIN) && all.len() == 3, "{all:?}");
         let admin = HashSet::from([Capability::CAP_SYS_ADMIN]);
-        assert!(needed(&admin, true, NOTHING_AHEAD).contains(&Capability::CAP_SYS_ADMIN));
+        assert!(needed(&admin, true, false, NOTHING_AHEAD).contains(&Capability::CAP_SYS_ADMIN));
     }
 
     #[test]
     fn what_is_ahead_asks_for_more() {
         let more = |is_root, ahead| {
-            let mut more = needed(&caps::all(), is_root, ahead);
+            let mut more = needed(&caps::all(), is_root, false, ahead);
             more.retain(|capability| {
                 !matches!(capability, Capability::CAP_BPF | Capability::CAP_PERFMON)
             });
