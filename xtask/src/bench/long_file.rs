@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write as _};
+use std::ops::Range;
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -10,49 +11,57 @@ use anyhow::{Context, Result};
 const PAGE: usize = 4096;
 
 /// Writes at least so many bytes of pages to `to`; how many times those of `from` are in it. That one
-/// is of version 7, not compressed, and of one CPU.
+/// is of version 7, not compressed, and of one CPU: its pages are the last but for options.
 pub fn write(from: &Path, to: &Path, bytes: usize) -> Result<usize> {
     let mut file = fs::read(from)?;
-    let (pair, place, size) = place_of_pages(&file)
-        .with_context(|| format!("{}: where are its pages?", from.display()))?;
+    let (pair, pages) = place_of_pages(&file)
+        .with_context(|| format!("{}: where its pages are cannot be told", from.display()))?;
+    let size = pages.len();
     let times = bytes.div_ceil(size);
-    let begin = file.len().next_multiple_of(PAGE);
-    let mut pages = file[place..place + size].to_vec();
-    file.resize(begin, 0);
-    file[pair..pair + 8].copy_from_slice(&(begin as u64).to_le_bytes());
-    file[pair + 8..pair + 16].copy_from_slice(&((size * times) as u64).to_le_bytes());
+    let more = (size * (times - 1)) as u64;
+    // What tells of them: the option, the size of their section, and the way to the options behind.
+    let end = pages.end as u64;
+    let tells = |at: &usize| {
+        number(&file, *at)
+            .is_some_and(|told| told == end || told > 0 && told + *at as u64 + 8 == end)
+    };
+    let mut told: Vec<_> = (0..pages.start - 7).filter(tells).collect();
+    told.push(pair + 8);
+    for at in told {
+        let longer = number(&file, at).unwrap_or_default() + more;
+        file[at..at + 8].copy_from_slice(&longer.to_le_bytes());
+    }
 
     let mut out = BufWriter::new(File::create(to)?);
-    out.write_all(&file)?;
+    out.write_all(&file[..pages.start])?;
     // A page begins with its time, in nanoseconds; the events in it count from there.
-    let time = |page: &[u8]| Some(u64::from_le_bytes(*page.first_chunk()?));
-    let first = time(&pages).context("no page")?;
-    let last = pages.chunks(PAGE).filter_map(time).max().context("no page")?;
+    let times_of = |page: &[u8]| number(page, 0);
+    let first = number(&file, pages.start).context("no page")?;
+    let last = file[pages.clone()].chunks(PAGE).filter_map(times_of).max().context("no page")?;
     let later = last - first + 1_000_000_000;
     for _ in 0..times {
-        out.write_all(&pages)?;
-        for page in pages.chunks_mut(PAGE) {
-            let moved = time(page).unwrap_or_default() + later;
+        out.write_all(&file[pages.clone()])?;
+        for page in file[pages.clone()].chunks_mut(PAGE) {
+            let moved = number(page, 0).unwrap_or_default() + later;
             page[..8].copy_from_slice(&moved.to_le_bytes());
         }
     }
+    out.write_all(&file[pages.end..])?;
     out.flush()?;
     Ok(times)
 }
 
-/// Where the options say where the pages are, which are last but for the options; and what they say:
-/// their place, and their size.
-fn place_of_pages(file: &[u8]) -> Option<(usize, usize, usize)> {
-    let number = |at: usize| {
-        let bytes = file.get(at..)?.first_chunk()?;
-        usize::try_from(u64::from_le_bytes(*bytes)).ok()
-    };
-    let is_of_pages = |place: usize, size: usize, at: usize| {
-        size > 0 && place.is_multiple_of(PAGE) && size.is_multiple_of(PAGE) && place + size <= at
-    };
-    (0..file.len().saturating_sub(15)).rev().take(PAGE).find_map(|at| {
-        let (place, size) = (number(at)?, number(at + 8)?);
-        (place < file.len() && size < file.len() && is_of_pages(place, size, at))
-            .then_some((at, place, size))
+fn number(bytes: &[u8], at: usize) -> Option<u64> {
+    Some(u64::from_le_bytes(*bytes.get(at..)?.first_chunk()?))
+}
+
+/// Where the options behind the pages say where these are; and where they are.
+fn place_of_pages(file: &[u8]) -> Option<(usize, Range<usize>)> {
+    let number = |at| usize::try_from(number(file, at)?).ok();
+    (0..file.len()).rev().take(PAGE).find_map(|at| {
+        let (begin, size) = (number(at)?, number(at + 8)?);
+        let end = begin.checked_add(size)?;
+        let is_whole = begin.is_multiple_of(PAGE) && size.is_multiple_of(PAGE);
+        (is_whole && begin > 0 && size > 0 && end <= at).then_some((at, begin..end))
     })
 }
