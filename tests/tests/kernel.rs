@@ -87,17 +87,8 @@ fn git_bisect_names_the_guilty_commit() {
         .current_dir(&tree)
         .args(["bisect", "run"])
         .arg(repository.join("xtask/lab/bisect.sh"))
-        .args([
-            "--cpu",
-            "svm",
-            "--",
-            "ept-trace",
-            "check",
-            "--nested",
-            "--patience",
-            "5",
-            "--quiet",
-        ])
+        .args(["--cpu", "svm", "--"])
+        .args(["ept-trace", "check", "--scenario", "nested", "--patience", "5", "--quiet"])
         .envs([("BUILD", "make -j2"), ("KERNEL", "6.1"), ("MODULES", ".")])
         .output()
         .expect("git can be started");
