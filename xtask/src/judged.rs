@@ -21,6 +21,8 @@ pub struct Report {
     pub raced: u64,
     /// The counts at the end.
     pub summary: Option<Summary>,
+    /// What came of the scenarios.
+    pub scenarios: Vec<Scenario>,
     /// All that was wrong or undetermined, was lost or went unseen, a line each. What is advisory
     /// is legal.
     pub faults: Vec<String>,
@@ -50,6 +52,16 @@ pub struct Behaviour {
 pub struct Kvm {
     /// `{"known": {"value": ...}}` or `{"unknown": {"why": ...}}`.
     pub tdp_enabled: Value,
+}
+
+/// What came of a scenario of `check`.
+#[derive(Debug, Deserialize)]
+pub struct Scenario {
+    #[serde(rename = "scenario")]
+    pub name: String,
+    /// `passed`, `failed`, `incomplete` or `skipped`.
+    pub outcome: String,
+    pub seconds: f64,
 }
 
 /// One choice of a root level.
@@ -103,6 +115,7 @@ enum Line {
         reason: String,
     },
     Summary(Summary),
+    Scenario(Scenario),
     #[serde(other)]
     Other,
 }
@@ -178,6 +191,7 @@ impl Report {
                 self.faults.extend(summary.faults());
                 self.summary = Some(summary);
             }
+            Line::Scenario(scenario) => self.scenarios.push(scenario),
             Line::Other => {}
         }
     }

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use ept_trace::model::EventKind;
 use ept_trace::recording;
 
-use crate::judged::Report;
+use crate::judged::{Report, Scenario};
 use crate::lab::{self, Cell, Cpu, KernelChoice, Options, Outcome, matrix};
 use crate::setup::Setup;
 use crate::{command, document};
@@ -51,10 +51,18 @@ const HEAD: &str = "\
 |---|---|---|---|---|---|---|---|---|---|
 ";
 
+const TIMES: &str = "
+Seconds that each scenario of `check` took there, two cells side by side; what a cell cannot run is
+skipped:
+
+";
+
 /// A cell that was checked and found right.
 struct Checked {
     /// The table's row.
     row: String,
+    /// What came of each scenario, and in how many seconds.
+    times: Vec<(String, String)>,
     /// The corpus' files, and what goes there.
     corpus: Vec<(PathBuf, String)>,
 }
@@ -87,7 +95,7 @@ pub fn main(args: &Args) -> Result<ExitCode> {
     if !faults.is_empty() {
         bail!("nothing is written, for not every cell is right:\n{}", faults.join("\n"));
     }
-    write(&checked)?;
+    write(&cells, &checked)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -137,7 +145,48 @@ fn check(cell: &Cell, outcome: &Outcome, out: &Path) -> Result<Checked> {
     if !levels.contains(&4) {
         bail!("no L2 ran on an L1's table of 4 levels");
     }
-    Ok(Checked { row: table_row(cell, outcome, [&report, &nested, &walks], &levels)?, corpus })
+    let runs = [&report, &walks, &nested];
+    let scenarios = || runs.iter().flat_map(|run| &run.scenarios);
+    let may_fail = |scenario: &Scenario| has_bug && scenario.name == "nested";
+    if let Some(failed) = scenarios().find(|it| it.outcome == "failed" && !may_fail(it)) {
+        bail!("the scenario {} failed", failed.name);
+    }
+    let times = scenarios().map(|scenario| (scenario.name.clone(), time(scenario))).collect();
+    let row = table_row(cell, outcome, [&report, &nested, &walks], &levels)?;
+    Ok(Checked { row, times, corpus })
+}
+
+/// In how many seconds a scenario passed, as the cell's own clock has it; or what else came of it.
+fn time(scenario: &Scenario) -> String {
+    let Scenario { outcome, seconds, .. } = scenario;
+    match outcome.as_str() {
+        "passed" => format!("{seconds:.1}"),
+        "skipped" => outcome.clone(),
+        _ => format!("{seconds:.1}, {outcome}"),
+    }
+}
+
+/// The times of all scenarios, a row for each cell.
+fn table_of_times(cells: &[Cell], checked: &[Checked]) -> String {
+    let mut names: Vec<&str> = Vec::new();
+    for (name, _) in checked.iter().flat_map(|cell| &cell.times) {
+        if !names.contains(&name.as_str()) {
+            names.push(name);
+        }
+    }
+    let row = |(cell, checked): (&Cell, &Checked)| {
+        let name = cell.file_name();
+        let kernel = name.rsplit('-').next().unwrap_or_default();
+        let time = |name: &&str| {
+            let found = checked.times.iter().find(|(of, _)| of == name);
+            found.map_or("-", |(_, time)| time)
+        };
+        let times: Vec<_> = names.iter().map(time).collect();
+        format!("| {} | {kernel} | {} |\n", cell.cpu.name(), times.join(" | "))
+    };
+    let rows: String = cells.iter().zip(checked).map(row).collect();
+    let (head, line) = (names.join(" | "), "---|".repeat(names.len() + 2));
+    format!("| CPU | Kernel | {head} |\n|{line}\n{rows}")
 }
 
 /// What a recording holds, as JSON lines.
@@ -208,11 +257,16 @@ fn hooks(runs: &[&Report]) -> String {
     Vec::from_iter(names).join(", ")
 }
 
-fn write(checked: &[Checked]) -> Result<()> {
+fn write(cells: &[Cell], checked: &[Checked]) -> Result<()> {
     let table: String = checked.iter().map(|cell| cell.row.as_str()).collect();
+    let times = table_of_times(cells, checked);
     // First what can still be refused.
-    let document =
-        document::renewed("docs/kernels.md", "Kernels", "cells", &format!("{HEAD}{table}"))?;
+    let document = document::renewed(
+        "docs/kernels.md",
+        "Kernels",
+        "cells",
+        &format!("{HEAD}{table}{TIMES}{times}"),
+    )?;
     let files = checked.iter().flat_map(|cell| &cell.corpus);
     for (path, text) in files.chain([&document]) {
         let cannot = || format!("cannot write {}", path.display());
@@ -234,6 +288,19 @@ mod tests {
         assert_eq!(levels_of_l1(ended), BTreeSet::from([4, 5]));
         assert_eq!(levels_of_l1(&told), BTreeSet::from([4]));
         assert!(levels_of_l1("").is_empty());
+    }
+
+    #[test]
+    fn a_scenario_has_a_column_and_what_came_of_it() {
+        let line = |name, outcome| {
+            format!(
+                r#"{{"type":"scenario","scenario":"{name}","outcome":"{outcome}","seconds":1.25,"mismatches":0,"command":""}}"#
+            )
+        };
+        let text = [line("huge", "passed"), line("mmio", "skipped"), line("nested", "failed")];
+        let report = Report::parse(&text.join("\n")).unwrap_or_default();
+        let times: Vec<_> = report.scenarios.iter().map(time).collect();
+        assert_eq!(times, ["1.2", "skipped", "1.2, failed"]);
     }
 
     #[test]
