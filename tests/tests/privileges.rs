@@ -132,9 +132,9 @@ fn another_user_with_the_capabilities_can_watch_and_is_told_which_are_missing() 
         told("left: 0\n");
         // What is only good for facts is no obstacle; they are unknown then, each with the reason.
         let known = &json_lines(&run.out.join("with-all.json"))[0]["facts"]["kvm"]["tdp_enabled"];
-        assert_eq!(known["value"], true, "{cell:?}: {known}");
+        assert_eq!(known["known"]["value"], true, "{cell:?}: {known}");
         let unknown = &json_lines(&run.out.join("no-facts.json"))[0]["facts"]["kvm"]["tdp_enabled"];
-        let why = unknown["why"].as_str().unwrap_or_default();
+        let why = unknown["unknown"]["why"].as_str().unwrap_or_default();
         assert!(why.contains("CAP_SYSLOG") || why.contains("/proc/kcore"), "{cell:?}: {unknown}");
     }
 }
