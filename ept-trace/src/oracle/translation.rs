@@ -130,6 +130,12 @@ pub fn translate(walk: &Walk, known: &Known) -> Result<Translated, String> {
             ept.walk(&entries, gpa, &access)
         }
         Vendor::Svm => {
+            // Whatever KVM has made, the CPU walks NPT as the host's own tables (APM Vol. 2 §15.25.3).
+            let la57 = known.facts().and_then(|facts| facts.hardware.host_la57.value());
+            let walked = la57.map_or(level, |la57| if la57 { 5 } else { 4 });
+            if walked != level {
+                return Err(format!("the CPU walks {walked} levels of NPT, the root has {level}"));
+            }
             // KVM does not start without NX, and asks for pages of 1 GiB only where there are any.
             let cpu = NptCpu {
                 maxphyaddr,

@@ -133,6 +133,19 @@ mod tests {
     }
 
     #[test]
+    fn npt_of_other_levels_than_the_cpu_walks_is_not_called_right() {
+        let verdict = |la57: bool| {
+            judge(&RULE, |walk, facts| {
+                facts.vendor = crate::model::Vendor::Svm;
+                facts.hardware.host_la57 = crate::model::Fact::known(la57, "test");
+                walk.entries = [0x2027, 0x3027, 0x4027, 0x1234_5867].into();
+            })
+        };
+        assert_eq!(verdict(false), Some(Verdict::Ok));
+        assert_eq!(verdict(true), Some(Verdict::Undetermined));
+    }
+
+    #[test]
     fn what_leads_nowhere_is_accepted() {
         for absent in [0, 1 << 63, 0x5a0, 1 << 63 | 0x1a0] {
             assert_eq!(judge(&RULE, |walk, _| walk.entries[3] = absent), Some(Verdict::Ok));
