@@ -40,9 +40,13 @@ impl Merge {
             let (send, told) = sync_channel(AHEAD);
             // Whoever takes what is told may go, and then there is nobody left to tell.
             thread::spawn(move || {
+                let mut usual = 0;
                 loop {
                     let mut told = Told::default();
+                    // As much is told each time, and to grow would be to copy it.
+                    told.events.reserve(usual);
                     let read = source.read(&mut told);
+                    usual = told.events.len();
                     let is_end = told.is_empty();
                     if !is_end && send.send(Ok(told)).is_err() {
                         return;
