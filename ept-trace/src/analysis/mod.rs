@@ -4,7 +4,7 @@ mod baseline;
 mod summary;
 
 use crate::model::{Event, EventKind, Evidence, Judgement, KernelFacts, Mode, Verdict};
-use crate::oracle::{End, IN_A_LOG, Known, replay};
+use crate::oracle::{End, IN_A_LOG, Known, Translated, replay};
 use crate::rules::to_ask;
 
 pub use baseline::{BadBaseline, Baseline};
@@ -94,15 +94,18 @@ impl Analysis {
         let mut judgements = if not_judged.is_none() { self.ask_rules(&event) } else { Vec::new() };
         let kernel = self.known.facts().map(|facts| facts.release.as_str());
         self.baseline.mark(&mut judgements, kernel, self.scenario);
+        let end = |walk: &Result<Translated, String>| match walk {
+            Ok(walk) => Ok(walk.end),
+            Err(why) => Err(why.clone()),
+        };
         let mut judged = Judged {
+            walk_end: self.known.translated().map(end),
             judgements,
+            mode: None,
+            expected_level: None,
             not_judged,
             scenario: self.scenario,
-            walk_end: self
-                .known
-                .translated()
-                .map(|walk| walk.as_ref().map(|walk| walk.end).map_err(Clone::clone)),
-            ..Judged::of(event)
+            event,
         };
         if let EventKind::Decision(decision) = &judged.event.kind
             && let Ok(replay) = replay(&self.known.replay_inputs(decision))

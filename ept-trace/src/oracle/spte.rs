@@ -38,26 +38,24 @@ impl MmioEntries {
     ///
     /// Why that is not known.
     pub fn of(walk: &Walk, known: &Known) -> Result<Option<Self>, String> {
+        const NO_FACTS: &str = "no facts of the machine";
         let kvm = known.facts().map(|facts| &facts.kvm);
-        let fact = |pick: fn(&crate::model::KvmState) -> &Fact<u64>| {
-            kvm.map_or_else(Fact::default, |kvm| pick(kvm).clone())
-        };
         // Since 6.10 each VM has a value of its own.
-        let value = if let Some(value) = walk.mmio_value {
-            value
-        } else {
-            let fact = fact(|kvm| &kvm.shadow_mmio_value);
-            fact.value().ok_or_else(|| format!("shadow_mmio_value: {}", fact.origin()))?
+        let value = match (walk.mmio_value, kvm.map(|kvm| &kvm.shadow_mmio_value)) {
+            (Some(value), _) | (None, Some(&Fact::Known { value, .. })) => value,
+            (None, Some(Fact::Unknown { why })) => return Err(format!("shadow_mmio_value: {why}")),
+            (None, None) => return Err(format!("shadow_mmio_value: {NO_FACTS}")),
         };
         if value == 0 {
             return Ok(None);
         }
-        let mask = match fact(|kvm| &kvm.shadow_mmio_mask) {
+        let mask = match kvm.map(|kvm| &kvm.shadow_mmio_mask) {
             // An entry that KVM takes for present is none, whatever else it has.
-            Fact::Known { value: mask, .. } => mask | MMU_PRESENT,
+            Some(Fact::Known { value: mask, .. }) => mask | MMU_PRESENT,
             // Before 5.12 there was no mask: MMIO was a kind of its own.
-            Fact::Unknown { .. } if value & SPECIAL == SPECIAL => value | SPECIAL,
-            Fact::Unknown { why } => return Err(format!("shadow_mmio_mask: {why}")),
+            _ if value & SPECIAL == SPECIAL => value | SPECIAL,
+            Some(Fact::Unknown { why }) => return Err(format!("shadow_mmio_mask: {why}")),
+            None => return Err(format!("shadow_mmio_mask: {NO_FACTS}")),
         };
         Ok(Some(Self { mask, value }))
     }
