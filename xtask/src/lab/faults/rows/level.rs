@@ -77,6 +77,8 @@ pub static FAULTS: &[Fault] = &[
         // What hangs is seen to hang.
         // On hardware without walks of 5 levels the EPTP that follows is invalid as well.
         also: &["EPT121", "EPT201"],
+        // With NPT the CPU walks as many levels as it does, whatever KVM has made.
+        untold: &["EPT301"],
         seeds: &[
             // The mask of the level's bits makes place for: push the level, pop %rcx.
             pokes(
@@ -117,6 +119,8 @@ pub static FAULTS: &[Fault] = &[
         values: ["4", "5"],
         // What hangs is seen to hang.
         also: &["EPT121"],
+        // With NPT the CPU walks as many levels as it does, whatever KVM has made.
+        untold: &["EPT301"],
         seeds: &[
             pokes(VMX5, ALL, &[variable("max_tdp_level", "05", "04")]),
             pokes(VMX, ALL, &[variable("max_tdp_level", "04", "05")]),
@@ -134,6 +138,8 @@ pub static FAULTS: &[Fault] = &[
         // What hangs is seen to hang.
         // On hardware without walks of 5 levels the EPTP that follows is invalid as well.
         also: &["EPT121", "EPT201"],
+        // With NPT the CPU walks as many levels as it does, whatever KVM has made.
+        untold: &["EPT301"],
         seeds: &[
             // On VMX nothing is forced.
             pokes(VMX5, FORCING, &[variable("tdp_root_level", "00", "04")]),

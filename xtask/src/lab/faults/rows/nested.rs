@@ -81,6 +81,8 @@ pub static FAULTS: &[Fault] = &[
         what: "`kvm_init_shadow_npt_mmu` takes the other level, whatever the host's is",
         values: ["5", "4"],
         check: CHECK,
+        // With NPT the CPU walks as many levels as it does, whatever KVM has made.
+        untold: &["EPT301"],
         seeds: &[
             // The mask of the level's bits makes place for: push the level, pop the register.
             pokes(SVM_LA48, &["5.10"], &[shadow_npt("83fd05746183e50f", "83fd0574616a055d")]),
