@@ -55,6 +55,20 @@ pub(super) fn cases(digest: &Digest, number: usize) -> Vec<Case<'_>> {
     cases
 }
 
+/// The test cases of all sources; of several, each has the name of its source before its own.
+pub(super) fn points(digest: &Digest) -> Vec<Case<'_>> {
+    let mut points = vec![];
+    for (number, source) in digest.sources.iter().enumerate() {
+        for mut case in cases(digest, number) {
+            if digest.sources.len() > 1 {
+                case.name = format!("{}: {}", source.name(), case.name);
+            }
+            points.push(case);
+        }
+    }
+    points
+}
+
 fn judge(counts: Counts, groups: &[&Group]) -> (Answer, String) {
     let worst = groups.first().map_or("", |group| group.first.message.as_str());
     let more = |number: u64| match number {

@@ -6,7 +6,7 @@
 
 use std::io::{self, Write};
 
-use super::cases::{Answer, Case, cases, cases_of, evidence, occurrence};
+use super::cases::{Answer, Case, cases_of, evidence, occurrence, points};
 use super::digest::Digest;
 use super::outcome::sentence;
 use super::plain::Plain;
@@ -16,12 +16,7 @@ use crate::model::ScenarioResult;
 /// Writes the report.
 pub(super) fn write(digest: &Digest, summary: &Summary, out: &mut impl Write) -> io::Result<()> {
     let scenarios: Vec<_> = digest.scenarios().collect();
-    let mut points = vec![];
-    for (number, source) in digest.sources.iter().enumerate() {
-        let name = source.name();
-        let prefix = if digest.sources.len() > 1 { format!("{name}: ") } else { String::new() };
-        points.extend(cases(digest, number).into_iter().map(|case| (prefix.clone(), case)));
-    }
+    let points = points(digest);
     writeln!(out, "KTAP version 1")?;
     writeln!(out, "1..{}", scenarios.len() + points.len())?;
     writeln!(out, "# {}", sentence(digest, summary))?;
@@ -35,9 +30,8 @@ pub(super) fn write(digest: &Digest, summary: &Summary, out: &mut impl Write) ->
     for (index, result) in scenarios.iter().enumerate() {
         subtest(out, index + 1, result)?;
     }
-    for (index, (prefix, case)) in points.iter().enumerate() {
-        let name = format!("{prefix}{}", case.name);
-        point(out, "", scenarios.len() + index + 1, &name, case)?;
+    for (index, case) in points.iter().enumerate() {
+        point(out, "", scenarios.len() + index + 1, case)?;
     }
     Ok(())
 }
@@ -47,7 +41,7 @@ fn subtest(out: &mut impl Write, number: usize, result: &ScenarioResult) -> io::
     let cases = cases_of(result);
     writeln!(out, "  KTAP version 1\n  # Subtest: {name}\n  1..{}", cases.len())?;
     for (index, case) in cases.iter().enumerate() {
-        point(out, "  ", index + 1, &case.name, case)?;
+        point(out, "  ", index + 1, case)?;
     }
     writeln!(out, "# {name}: {:.3} s", result.took.as_secs_f64())?;
     let ok = if result.has_failed() || result.is_incomplete() { "not ok" } else { "ok" };
@@ -55,14 +49,8 @@ fn subtest(out: &mut impl Write, number: usize, result: &ScenarioResult) -> io::
     writeln!(out, "{ok} {number} - {name}{skip}")
 }
 
-fn point(
-    out: &mut impl Write,
-    indent: &str,
-    number: usize,
-    name: &str,
-    case: &Case<'_>,
-) -> io::Result<()> {
-    let name = described(name);
+fn point(out: &mut impl Write, indent: &str, number: usize, case: &Case<'_>) -> io::Result<()> {
+    let name = described(&case.name);
     for line in diagnostics(case) {
         writeln!(out, "{indent}# {line}")?;
     }

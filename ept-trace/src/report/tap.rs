@@ -5,7 +5,7 @@
 
 use std::io::{self, Write};
 
-use super::cases::{Answer, Case, cases, cases_of, evidence, occurrence};
+use super::cases::{Answer, Case, cases_of, evidence, occurrence, points};
 use super::digest::Digest;
 use super::outcome::sentence;
 use super::plain::Plain;
@@ -15,12 +15,7 @@ use crate::model::ScenarioResult;
 /// Writes the report.
 pub(super) fn write(digest: &Digest, summary: &Summary, out: &mut impl Write) -> io::Result<()> {
     let scenarios: Vec<_> = digest.scenarios().collect();
-    let mut points = vec![];
-    for (number, source) in digest.sources.iter().enumerate() {
-        let name = source.name();
-        let prefix = if digest.sources.len() > 1 { format!("{name}: ") } else { String::new() };
-        points.extend(cases(digest, number).into_iter().map(|case| (prefix.clone(), case)));
-    }
+    let points = points(digest);
     writeln!(out, "TAP version 14")?;
     // By the grammar, nothing is between the version and the plan.
     writeln!(out, "1..{}", scenarios.len() + points.len())?;
@@ -37,8 +32,8 @@ pub(super) fn write(digest: &Digest, summary: &Summary, out: &mut impl Write) ->
     for (index, result) in scenarios.iter().enumerate() {
         subtest(out, index + 1, result)?;
     }
-    for (index, (prefix, case)) in points.iter().enumerate() {
-        point(out, "", scenarios.len() + index + 1, prefix, case)?;
+    for (index, case) in points.iter().enumerate() {
+        point(out, "", scenarios.len() + index + 1, case)?;
     }
     Ok(())
 }
@@ -49,7 +44,7 @@ fn subtest(out: &mut impl Write, number: usize, result: &ScenarioResult) -> io::
     let cases = cases_of(result);
     writeln!(out, "    1..{}", cases.len())?;
     for (index, case) in cases.iter().enumerate() {
-        point(out, "    ", index + 1, "", case)?;
+        point(out, "    ", index + 1, case)?;
     }
     let ok = if result.has_failed() || result.is_incomplete() { "not ok" } else { "ok" };
     let skip = if result.is_skipped() { " # SKIP no case could be run" } else { "" };
@@ -60,18 +55,12 @@ fn subtest(out: &mut impl Write, number: usize, result: &ScenarioResult) -> io::
 }
 
 /// A point, `indent` in.
-fn point(
-    out: &mut impl Write,
-    indent: &str,
-    number: usize,
-    prefix: &str,
-    case: &Case<'_>,
-) -> io::Result<()> {
+fn point(out: &mut impl Write, indent: &str, number: usize, case: &Case<'_>) -> io::Result<()> {
     let ok = match case.answer {
         Answer::Passed | Answer::Skipped => "ok",
         Answer::Failed | Answer::Incomplete | Answer::Known => "not ok",
     };
-    write!(out, "{indent}{ok} {number} - {}", escaped(&format!("{prefix}{}", case.name)))?;
+    write!(out, "{indent}{ok} {number} - {}", escaped(&case.name))?;
     match case.answer {
         Answer::Skipped => write!(out, " # SKIP {}", escaped(&case.message))?,
         // Its failure is expected, and fails nothing.

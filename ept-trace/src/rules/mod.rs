@@ -168,6 +168,17 @@ mod tests {
     }
 
     #[test]
+    fn no_rule_of_walks_or_changes_is_left_out_where_they_are_judged() {
+        let ids = |rules: &[Rule]| rules.iter().map(|rule| rule.id).collect::<Vec<_>>();
+        let family = |prefix: &str| {
+            let all = ids(RULES).into_iter();
+            all.filter(|id| id.starts_with(prefix)).collect::<Vec<_>>()
+        };
+        assert_eq!(ids(OF_WALKS), family("EPT3"));
+        assert_eq!(ids(OF_CHANGES), family("EPT4"));
+    }
+
+    #[test]
     fn every_rule_explains_itself() {
         for rule in RULES {
             let text = rule.explanation();

@@ -66,7 +66,14 @@ pub(super) fn run(args: &Args) -> Result<Exit> {
         judge.scenario(result)?;
     }
     judge.finish()?;
-    ran?;
+    if let Err(err) = ran {
+        if let Some(kept) = kept.filter(|_| !err.is::<CannotRun>()) {
+            // What went wrong first is told; the recording has what came before it.
+            let _ = judge.end_recording();
+            eprintln!("ept-trace: it is recorded in {}", kept.keep().display());
+        }
+        return Err(err);
+    }
     let exit = outcome.conclude(judge.summary());
     let recorded = judge.end_recording();
     if kept.is_none() {
