@@ -284,6 +284,9 @@ fn recordings_go_through_pipes_and_outlive_full_disks_and_kills() {
         ept-trace record -o /out/killed.ept & watcher=$!
         until [ \"$(wc -l < /sys/kernel/tracing/kprobe_events)\" -ge 9 ]; do sleep 0.2; done; sleep 3
         $guests; sleep 3; kill -9 $watcher
+        mkdir /kept; rm /small/*
+        ept-trace check -j --scenario memory --keep /kept > /small/full.jsonl; echo broken: $?
+        cp /kept/*/recording.ept /out/broken.ept
     ";
     let run = lab("recordings", SVM, script);
     assert_eq!(run.code, Some(0), "{}", run.output);
@@ -309,6 +312,11 @@ fn recordings_go_through_pipes_and_outlive_full_disks_and_kills() {
     let killed = recorded("killed.ept");
     assert_eq!((decisions(&killed), gaps(&killed)), (4, 1));
     assert!(matches!(killed[killed.len() - 1].kind, EventKind::Gap { .. }));
+    // What the guests did until the output broke is kept; what came after it is missed.
+    assert!(run.output.contains("broken: 2"), "{}", run.output);
+    assert!(run.output.contains("it is recorded in /kept/"), "{}", run.output);
+    let broken = recorded("broken.ept");
+    assert!(decisions(&broken) > 0 && gaps(&broken) == 1);
 }
 
 #[test]

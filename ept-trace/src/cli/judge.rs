@@ -128,12 +128,22 @@ impl Judge {
     }
 
     /// Writes to all files, and to the standard output. Its reader may leave, as `| head -1` does;
-    /// that is no error, and changes no verdict.
+    /// that is no error, and changes no verdict. One that cannot be written does not keep the others
+    /// from what is theirs.
     fn show(&mut self, write: impl Fn(&mut dyn Sink) -> io::Result<()>) -> io::Result<()> {
+        let mut result = Ok(());
         for (name, file) in &mut self.files {
             let named = |err: io::Error| io::Error::new(err.kind(), format!("{name}: {err}"));
-            write(file.as_mut()).map_err(named)?;
+            let written = write(file.as_mut()).map_err(named);
+            result = result.and(written);
         }
+        result.and(self.show_on_screen(write))
+    }
+
+    fn show_on_screen(
+        &mut self,
+        write: impl Fn(&mut dyn Sink) -> io::Result<()>,
+    ) -> io::Result<()> {
         let Some(screen) = &mut self.screen else { return Ok(()) };
         match write(screen.as_mut()) {
             Err(err) if err.kind() == io::ErrorKind::BrokenPipe => {

@@ -62,11 +62,10 @@ pub(super) fn run(args: &Args) -> Result<Exit> {
         Err(err) => CaseOutcome::Failed(format!("{err:#}")),
     };
     outcome.not_run(&scenarios, &why);
-    for result in outcome.results(|scenario| args.command(&[scenario], seed)) {
-        judge.scenario(result)?;
-    }
-    judge.finish()?;
-    if let Err(err) = ran {
+    let results = outcome.results(|scenario| args.command(&[scenario], seed));
+    let told = results.into_iter().try_for_each(|result| judge.scenario(result));
+    let told = told.and(judge.finish()).map_err(anyhow::Error::from);
+    if let Err(err) = ran.and(told) {
         if let Some(kept) = kept.filter(|_| !err.is::<CannotRun>()) {
             // What went wrong first is told; the recording has what came before it.
             let _ = judge.end_recording();
