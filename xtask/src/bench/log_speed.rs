@@ -16,8 +16,9 @@ use crate::command;
 
 /// How often each is timed.
 const TURNS: usize = 5;
-/// How often a long log has all lines of the recording.
-const TIMES: [usize; 3] = [1, 9, 87];
+/// How many lines of the recording a log has, and how often.
+const LONG: [(usize, usize); 4] =
+    [(100_000, 1), (usize::MAX, 1), (usize::MAX, 9), (usize::MAX, 87)];
 
 /// The lines to print, of the recording in `dir`. The long file is written to `scratch`.
 pub fn measure(product: &Path, dir: &Path, scratch: &Path) -> Result<String> {
@@ -83,11 +84,13 @@ fn seconds(command: &mut Command) -> Result<f64> {
 
 /// The same lines again and again, through a pipe.
 fn long(product: &Path, dir: &Path) -> Result<String> {
-    let text = fs::read(dir.join("report.txt"))?;
-    let events = memchr::memchr_iter(b'\n', &text).count();
+    let whole = fs::read(dir.join("report.txt"))?;
+    let ends: Vec<usize> = memchr::memchr_iter(b'\n', &whole).map(|end| end + 1).collect();
     let mut lines =
         format!("\n{:<18}{:>12}{:>14}{:>14}\n", "lines", "GiB", "ns a line", "peak MiB");
-    for times in TIMES {
+    for (most, times) in LONG {
+        let events = ends.len().min(most);
+        let text = &whole[..events.checked_sub(1).map_or(0, |last| ends[last])];
         let begun = Instant::now();
         let mut child = Command::new(product)
             .args(["analyze", "-", "--npt", "5"])
@@ -98,7 +101,6 @@ fn long(product: &Path, dir: &Path) -> Result<String> {
             .context("cannot start ept-trace")?;
         let mut input = child.stdin.take().context("it has no standard input")?;
         let peak = thread::scope(|scope| {
-            let text = &text;
             scope.spawn(move || (0..times).try_for_each(|_| input.write_all(text)));
             peak(&mut child)
         })?;
