@@ -239,9 +239,25 @@ pub struct Repeated {
     pub since_ns: u64,
     /// When the last.
     pub last_ns: u64,
+    /// What the last of them found in the tables, in one word.
+    pub walked: u64,
     /// Return of `kvm_tdp_page_fault`.
     pub answer: u32,
     pub count: u32,
+}
+
+impl Repeated {
+    /// So many equal faults in a row are a loop. A power of two.
+    const LOOP: u32 = 256;
+
+    pub fn is_loop(&self) -> bool {
+        self.count >= Self::LOOP
+    }
+
+    /// Whether a loop is told after so many faults: when it is one, and at every doubling.
+    pub fn is_told(&self) -> bool {
+        self.is_loop() && self.count.is_power_of_two()
+    }
 }
 
 /// What of a vCPU is reported only when it changes: each happens at every entry of an L2.

@@ -2,7 +2,7 @@
 //! again, although it was answered.
 //!
 //! Faults are many and loops are rare, so they are counted here, and a record is made only of
-//! what has come back [`LOOP`] times in a row, and of every doubling after that.
+//! what has come back many times in a row, and of every doubling after that.
 
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
@@ -14,9 +14,8 @@ use crate::call::{Outcome, count, emit, header, wanted};
 use crate::maps::{FAULTS, Fault, IN_FAULT, Repeated, URGENT, WANTED_VMS, config};
 use crate::{read, slots, vcpu};
 
-/// So many equal faults in a row are a loop. A power of two.
-const LOOP: u32 = 256;
-/// Within this time: what write-protects a page again and again, such as dirty logging, is slower.
+/// Within this time a loop is one: what write-protects a page again and again, such as dirty logging,
+/// is slower.
 const PERIOD_NS: u64 = 1_000_000_000;
 /// After such a pause it is another loop.
 const PAUSE_NS: u64 = PERIOD_NS / 4;
@@ -90,7 +89,8 @@ fn answered(fault: &Fault) -> Outcome {
     let Fault { vcpu, gpa, error_code, answer, .. } = *fault;
     // SAFETY: a helper without arguments.
     let now = unsafe { bpf_ktime_get_ns() };
-    let first = Repeated { gpa, error_code, since_ns: now, last_ns: now, answer, count: 1 };
+    let (since_ns, last_ns) = (now, now);
+    let first = Repeated { gpa, error_code, since_ns, last_ns, walked: 0, answer, count: 1 };
     let Some(last) = FAULTS.get_ptr_mut(&vcpu) else {
         return match FAULTS.insert(&vcpu, &first, 0) {
             Ok(()) => Outcome::Filtered,
@@ -101,7 +101,7 @@ fn answered(fault: &Fault) -> Outcome {
     // another vCPU meanwhile, a count is wrong, and starts anew with its next fault.
     let last = unsafe { &mut *last };
     if (last.gpa, last.error_code, last.answer) != (gpa, error_code, answer)
-        || (last.count < LOOP && now - last.since_ns > PERIOD_NS)
+        || (!last.is_loop() && now - last.since_ns > PERIOD_NS)
         || now - last.last_ns > PAUSE_NS
     {
         *last = first;
@@ -109,7 +109,7 @@ fn answered(fault: &Fault) -> Outcome {
     }
     last.count = last.count.saturating_add(1);
     last.last_ns = now;
-    if last.count < LOOP || !last.count.is_power_of_two() {
+    if !last.is_told() {
         return Outcome::Filtered;
     }
     let fields = &config().fields;

@@ -13,7 +13,7 @@ use ept_trace_common::abi::{
 };
 
 use crate::call::{Look, Outcome, count, header};
-use crate::maps::{Fault, IN_FAULT, SCRATCH_WALK, VARIABLES, WALKS, config};
+use crate::maps::{FAULTS, Fault, IN_FAULT, SCRATCH_WALK, VARIABLES, WALKS, config};
 use crate::{page, read, slots, vcpu};
 
 /// Bits 51:12 of an entry.
@@ -136,6 +136,9 @@ fn report(fault: &Fault, result: u32) -> Outcome {
     }
     read_entries(record, variables);
     look_for_races(record, fault);
+    if is_old(record, fault) {
+        return Outcome::Filtered;
+    }
     let look = match look_at(record, variables) {
         // The decisions tell what has changed, and must not be lost behind as many walks.
         Look::Right if !matches!(vcpu::look_at_inputs(&record.inputs), Look::Right) => {
@@ -199,6 +202,27 @@ fn read_entries(record: &mut WalkRecord, variables: &Variables) {
         table = entry & addresses;
         level -= 1;
     }
+}
+
+/// Whether the fault comes back again and again, and has found in the tables what it found before.
+/// Such walks are told as often as the loop.
+#[inline(always)]
+fn is_old(record: &WalkRecord, fault: &Fault) -> bool {
+    let Some(last) = FAULTS.get_ptr_mut(&fault.vcpu) else { return false };
+    // SAFETY: the element stays mapped while the program runs. Should the map have given it to
+    // another vCPU meanwhile, a walk more is told, or one less.
+    let last = unsafe { &mut *last };
+    let is_counted = fault.flags & flag::ANSWERED != 0;
+    if !is_counted || (last.gpa, last.error_code) != (fault.gpa, fault.error_code) {
+        return false;
+    }
+    let mut walked = record.root_hpa ^ record.requested_pfn.rotate_left(20);
+    walked ^= u64::from(record.requested_level) << 40 ^ u64::from(record.flags);
+    for entry in record.entries {
+        walked = walked.rotate_left(9) ^ entry & !ACCESSED_DIRTY;
+    }
+    let is_same = core::mem::replace(&mut last.walked, walked) == walked;
+    is_same && last.is_loop() && !last.is_told()
 }
 
 /// The entry for an address in a table of this level.
