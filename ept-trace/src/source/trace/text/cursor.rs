@@ -1,5 +1,7 @@
 //! Numbers and words of a line, read from its bytes.
 
+use super::scan;
+
 /// What each byte is worth as a hexadecimal digit, or more than any digit. The kernel and its tools
 /// write small letters.
 const HEX: [u8; 256] = {
@@ -31,14 +33,13 @@ impl<'a> Cursor<'a> {
     /// Passes over spaces, if there are any.
     #[inline]
     pub fn spaces(&mut self) {
-        let many = self.0.iter().take_while(|byte| **byte == b' ').count();
-        self.0 = &self.0[many..];
+        self.0 = scan::behind(self.0, b' ');
     }
 
     /// The bytes before the next space or the end; none are left out.
     #[inline]
     pub fn word(&mut self) -> &'a [u8] {
-        let length = self.0.iter().take_while(|byte| **byte != b' ').count();
+        let length = scan::find(self.0, [b' ']).unwrap_or(self.0.len());
         let (word, rest) = self.0.split_at(length);
         self.0 = rest;
         word
@@ -47,43 +48,49 @@ impl<'a> Cursor<'a> {
     /// A decimal number, of one digit at least.
     #[inline]
     pub fn decimal(&mut self) -> Option<u64> {
-        /// No number of so many digits is too large.
-        const MOST_SURE: usize = 19;
-        let mut number = 0_u64;
-        let mut length = 0;
-        for byte in self.0 {
-            let digit = byte.wrapping_sub(b'0');
+        self.decimal_on(0, self.0)
+    }
+
+    /// What [`decimal`](Self::decimal) does, for many digits.
+    #[inline]
+    fn long_decimal(&mut self) -> Option<u64> {
+        let (number, rest) = scan::decimal(self.0);
+        self.decimal_on(number, rest)
+    }
+
+    /// The first digits are read already.
+    #[inline]
+    fn decimal_on(&mut self, mut number: u64, mut rest: &'a [u8]) -> Option<u64> {
+        while let [byte, behind @ ..] = rest {
+            let digit = u64::from(*byte).wrapping_sub(u64::from(b'0'));
             if digit > 9 {
                 break;
             }
-            number = number.wrapping_mul(10).wrapping_add(u64::from(digit));
-            length += 1;
+            number = number.wrapping_mul(10).wrapping_add(digit);
+            rest = behind;
         }
-        let (digits, rest) = self.0.split_at(length);
+        let (digits, rest) = self.0.split_at(self.0.len() - rest.len());
         self.0 = rest;
-        match length {
-            0 => None,
-            1..=MOST_SURE => Some(number),
-            _ => str::from_utf8(digits).ok()?.parse().ok(),
-        }
+        sure(digits, number)
     }
 
     /// A hexadecimal number of sixteen digits at most, with or without 0x.
     #[inline]
     pub fn hex(&mut self) -> Option<u64> {
         self.0 = self.0.strip_prefix(b"0x").unwrap_or(self.0);
+        let text = self.0;
+        let mut rest = text;
         let mut number = 0_u64;
-        let mut length = 0;
-        for byte in self.0 {
+        while let [byte, behind @ ..] = rest {
             let digit = HEX[usize::from(*byte)];
             if digit > 15 {
                 break;
             }
             number = number << 4 | u64::from(digit);
-            length += 1;
+            rest = behind;
         }
-        self.0 = &self.0[length..];
-        (1..=16).contains(&length).then_some(number)
+        self.0 = rest;
+        (1..=16).contains(&(text.len() - rest.len())).then_some(number)
     }
 
     /// A decimal number that is a word of its own.
@@ -108,9 +115,12 @@ impl<'a> Cursor<'a> {
     /// Passes over what is behind the bracket of a CPU: three digits or more, as all tools print it.
     #[inline]
     pub fn cpu(&mut self) -> Option<()> {
-        let digits = self.0.iter().take_while(|byte| byte.is_ascii_digit()).count();
-        self.0 = &self.0[digits..];
-        self.literal(b"] ").filter(|()| digits >= 3)
+        let [b'0'..=b'9', b'0'..=b'9', b'0'..=b'9', rest @ ..] = self.0 else { return None };
+        self.0 = rest;
+        while let [b'0'..=b'9', rest @ ..] = self.0 {
+            self.0 = rest;
+        }
+        self.literal(b"] ")
     }
 
     /// A time in nanoseconds: seconds with up to nine decimals. A whole number is what a clock that
@@ -120,10 +130,40 @@ impl<'a> Cursor<'a> {
         let seconds = self.decimal()?;
         let Some(decimals) = self.0.strip_prefix(b".") else { return Some(seconds) };
         self.0 = decimals;
-        let part = self.decimal()?;
+        let part = self.long_decimal()?;
         let unit_ns = UNITS_NS.get(decimals.len() - self.0.len())?;
         seconds.checked_mul(UNITS_NS[0])?.checked_add(part * unit_ns)
     }
+}
+
+/// The number that `digits` are, of which `number` are the lowest 64 bits.
+#[inline]
+fn sure(digits: &[u8], number: u64) -> Option<u64> {
+    #[cold]
+    fn parse(digits: &[u8]) -> Option<u64> {
+        str::from_utf8(digits).ok()?.parse().ok()
+    }
+    match digits.len() {
+        0 => None,
+        // No number of so many digits is too large.
+        1..=19 => Some(number),
+        _ => parse(digits),
+    }
+}
+
+/// The decimal number that is at the end of `line`, and what is before it.
+#[inline]
+pub fn last_decimal(line: &[u8]) -> Option<(&[u8], u64)> {
+    let mut before = line;
+    let mut number = 0_u64;
+    let mut worth = 1_u64;
+    while let [rest @ .., digit @ b'0'..=b'9'] = before {
+        number = number.wrapping_add(u64::from(digit - b'0').wrapping_mul(worth));
+        worth = worth.wrapping_mul(10);
+        before = rest;
+    }
+    let (before, digits) = line.split_at(before.len());
+    Some((before, sure(digits, number)?))
 }
 
 /// The last word before the end of `line`, and what is before it.
@@ -136,9 +176,11 @@ pub fn last_word(line: &[u8]) -> (&[u8], &[u8]) {
 
 /// Without spaces at its end.
 #[inline]
-pub fn trim_end(line: &[u8]) -> &[u8] {
-    let many = line.iter().rev().take_while(|byte| **byte == b' ').count();
-    &line[..line.len() - many]
+pub fn trim_end(mut line: &[u8]) -> &[u8] {
+    while let [rest @ .., b' '] = line {
+        line = rest;
+    }
+    line
 }
 
 /// All of `word`, as a decimal number.

@@ -15,6 +15,7 @@ mod payload;
 mod perf_script;
 mod reader;
 mod recognise;
+mod scan;
 mod task;
 mod trace_cmd;
 
@@ -38,6 +39,7 @@ pub enum Kind {
 }
 
 impl Kind {
+    #[inline]
     fn line(self, line: &[u8]) -> Line<'_> {
         match self {
             Self::Ftrace => ftrace::line(line),

@@ -14,21 +14,22 @@
 
 use memchr::memchr_iter;
 
-use super::cursor::{Cursor, last_word, trim_end, whole_decimal};
+use super::cursor::{Cursor, last_decimal, last_word, trim_end, whole_decimal};
 use super::line::{Event, Line};
+use super::scan;
 
 /// Reads a line that has its CPU in brackets.
 #[inline]
 pub fn with_brackets(line: &[u8]) -> Option<Event<'_>> {
-    let mut of_tracer = None;
-    for at in memchr_iter(b'[', line) {
-        let Some(event) = at_bracket(line, at) else { continue };
-        if !event.name.is_empty() {
-            return Some(event);
-        }
-        of_tracer = of_tracer.or(Some(event));
-    }
-    of_tracer
+    let first = at_bracket(line, scan::find(line, [b'['])?);
+    if first.is_some_and(|event| !event.name.is_empty()) { first } else { at_any_bracket(line) }
+}
+
+/// The first event that has a name, or else the first at all, which then is of a tracer.
+#[cold]
+fn at_any_bracket(line: &[u8]) -> Option<Event<'_>> {
+    let events = || memchr_iter(b'[', line).filter_map(|at| at_bracket(line, at));
+    events().find(|event| !event.name.is_empty()).or_else(|| events().next())
 }
 
 #[inline]
@@ -63,9 +64,8 @@ fn process(head: &[u8]) -> Option<(&[u8], u32)> {
 /// The thread, behind the last dash.
 #[inline]
 fn thread(head: &[u8]) -> Option<u32> {
-    let digits = head.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
-    let (before, thread) = head.split_at(head.len() - digits);
-    before.ends_with(b"-").then(|| whole_decimal(thread))?
+    let (before, thread) = last_decimal(head)?;
+    before.ends_with(b"-").then(|| u32::try_from(thread).ok())?
 }
 
 /// Passes over the flags, four or more, if there are any: `d..1.`, or `-0x1` where they are raw.
@@ -88,14 +88,12 @@ pub fn named(mut rest: Cursor<'_>) -> (&[u8], &[u8]) {
         rest.word();
         rest.spaces();
     }
-    let name = match memchr::memchr2(b':', b' ', rest.0) {
-        Some(colon) if rest.0[colon] == b':' => colon,
-        _ => return (b"", b""),
-    };
-    let (name, payload) = rest.0.split_at(name);
-    let mut payload = Cursor(&payload[1..]);
-    payload.spaces();
-    (name, payload.0)
+    let end = scan::find(rest.0, [b':', b' ']).unwrap_or(rest.0.len());
+    let (name, payload) = rest.0.split_at(end);
+    match payload.strip_prefix(b":") {
+        Some(payload) => (name, scan::behind(payload, b' ')),
+        None => (b"", b""),
+    }
 }
 
 /// Reads a line of the latency format, where the flags are behind the CPU and no bracket is.

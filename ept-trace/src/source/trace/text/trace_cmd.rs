@@ -9,9 +9,16 @@ use super::task;
 const CHATTER: [&[u8]; 4] = [b"cpus=", b"version = ", b"overriding event ", b"trace-cmd: "];
 
 /// Reads a line.
+#[inline]
 pub fn line(line: &[u8]) -> Line<'_> {
-    let event = task::with_brackets(line).or_else(|| task::without_brackets(line, Cursor::time));
-    if let Some(event) = event {
+    match task::with_brackets(line) {
+        Some(event) => Line::Event(event),
+        None => without_brackets(line),
+    }
+}
+
+fn without_brackets(line: &[u8]) -> Line<'_> {
+    if let Some(event) = task::without_brackets(line, Cursor::time) {
         return Line::Event(event);
     }
     if let Some(lost) = task::loss(line) {
