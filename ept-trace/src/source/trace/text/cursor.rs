@@ -77,8 +77,7 @@ impl<'a> Cursor<'a> {
     /// A hexadecimal number of sixteen digits at most, with or without 0x.
     #[inline]
     pub fn hex(&mut self) -> Option<u64> {
-        self.0 = self.0.strip_prefix(b"0x").unwrap_or(self.0);
-        let text = self.0;
+        let text = if let [b'0', b'x', digits @ ..] = self.0 { digits } else { self.0 };
         let mut rest = text;
         let mut number = 0_u64;
         while let [byte, behind @ ..] = rest {

@@ -3,13 +3,13 @@
 
 use super::chatter;
 use super::cursor::{Cursor, last_word, whole_decimal, whole_hex};
-use super::line::{Bad, Event, Line};
+use super::line::{Bad, Event, Head, Line};
 use super::task;
 
-/// Reads a line.
+/// Reads a line. `last` is the head of the line before.
 #[inline]
-pub fn line(line: &[u8]) -> Line<'_> {
-    if let Some(event) = task::with_brackets(line) {
+pub fn line<'a>(line: &'a [u8], last: &mut Option<Head<'a>>) -> Line<'a> {
+    if let Some(event) = task::with_brackets(line, last) {
         return Line::Event(event);
     }
     if line.first() == Some(&b'#') {

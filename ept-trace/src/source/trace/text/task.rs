@@ -15,31 +15,42 @@
 use memchr::memchr_iter;
 
 use super::cursor::{Cursor, last_decimal, last_word, trim_end, whole_decimal};
-use super::line::{Event, Line};
+use super::line::{Event, Head, Line};
 use super::scan;
 
-/// Reads a line that has its CPU in brackets.
+/// Reads a line that has its CPU in brackets. `last` is the head of the line before.
 #[inline]
-pub fn with_brackets(line: &[u8]) -> Option<Event<'_>> {
-    let first = at_bracket(line, scan::find(line, [b'['])?);
+pub fn with_brackets<'a>(line: &'a [u8], last: &mut Option<Head<'a>>) -> Option<Event<'a>> {
+    if !last.is_some_and(|head| line.starts_with(head.text)) {
+        *last = head(line, scan::find(line, [b'['])?);
+    }
+    let first = last.and_then(|head| event(line, head));
     if first.is_some_and(|event| !event.name.is_empty()) { first } else { at_any_bracket(line) }
 }
 
 /// The first event that has a name, or else the first at all, which then is of a tracer.
 #[cold]
 fn at_any_bracket(line: &[u8]) -> Option<Event<'_>> {
-    let events = || memchr_iter(b'[', line).filter_map(|at| at_bracket(line, at));
+    let events =
+        || memchr_iter(b'[', line).filter_map(|at| head(line, at).and_then(|head| event(line, head)));
     events().find(|event| !event.name.is_empty()).or_else(|| events().next())
 }
 
+/// What is up to the CPU whose bracket is at `at`.
 #[inline]
-fn at_bracket(line: &[u8], at: usize) -> Option<Event<'_>> {
+fn head(line: &[u8], at: usize) -> Option<Head<'_>> {
     let mut rest = Cursor(&line[at + 1..]);
     rest.cpu()?;
-    let head = line[..at].strip_suffix(b" ")?;
-    let (head, process) = process(trim_end(head))?;
-    let thread = thread(head)?;
+    let (before, process) = process(trim_end(line[..at].strip_suffix(b" ")?))?;
+    let text = &line[..line.len() - rest.0.len()];
+    Some(Head { text, thread: thread(before)?, process })
+}
 
+/// What is behind the head.
+#[inline]
+fn event<'a>(line: &'a [u8], head: Head<'_>) -> Option<Event<'a>> {
+    let Head { text, thread, process } = head;
+    let mut rest = Cursor(&line[text.len()..]);
     rest.spaces();
     flags(&mut rest)?;
     let time_ns = rest.time()?;

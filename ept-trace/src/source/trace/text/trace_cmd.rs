@@ -2,16 +2,16 @@
 
 use super::chatter;
 use super::cursor::{Cursor, whole_decimal};
-use super::line::{Bad, Line};
+use super::line::{Bad, Head, Line};
 use super::task;
 
 /// What trace-cmd says of itself and of the file.
 const CHATTER: [&[u8]; 4] = [b"cpus=", b"version = ", b"overriding event ", b"trace-cmd: "];
 
-/// Reads a line.
+/// Reads a line. `last` is the head of the line before.
 #[inline]
-pub fn line(line: &[u8]) -> Line<'_> {
-    match task::with_brackets(line) {
+pub fn line<'a>(line: &'a [u8], last: &mut Option<Head<'a>>) -> Line<'a> {
+    match task::with_brackets(line, last) {
         Some(event) => Line::Event(event),
         None => without_brackets(line),
     }
