@@ -51,31 +51,29 @@ impl<'a> Cursor<'a> {
         self.decimal_on(0, self.0)
     }
 
-    /// What [`decimal`](Self::decimal) does, for many digits.
+    /// A decimal number that is likely to have several digits.
     #[inline]
     fn long_decimal(&mut self) -> Option<u64> {
         let (number, rest) = scan::decimal(self.0);
         self.decimal_on(number, rest)
     }
 
-    /// The first digits are read already.
+    /// The first digits are read already, and `rest` is behind them.
     #[inline]
     fn decimal_on(&mut self, mut number: u64, mut rest: &'a [u8]) -> Option<u64> {
-        while let [byte, behind @ ..] = rest {
-            let digit = u64::from(*byte).wrapping_sub(u64::from(b'0'));
-            if digit > 9 {
-                break;
-            }
-            number = number.wrapping_mul(10).wrapping_add(digit);
+        while let [digit @ b'0'..=b'9', behind @ ..] = rest {
+            number = number.checked_mul(10)?.checked_add(u64::from(digit - b'0'))?;
             rest = behind;
         }
-        let (digits, rest) = self.0.split_at(self.0.len() - rest.len());
+        if rest.len() == self.0.len() {
+            return None;
+        }
         self.0 = rest;
-        sure(digits, number)
+        Some(number)
     }
 
     /// A hexadecimal number of sixteen digits at most, with or without 0x.
-    #[inline]
+    #[inline(always)]
     pub fn hex(&mut self) -> Option<u64> {
         let text = if let [b'0', b'x', digits @ ..] = self.0 { digits } else { self.0 };
         let mut rest = text;
@@ -100,7 +98,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// A hexadecimal number that is a word of its own.
-    #[inline]
+    #[inline(always)]
     pub fn hex_word(&mut self) -> Option<u64> {
         let number = self.hex()?;
         self.is_between_words().then_some(number)
@@ -114,17 +112,14 @@ impl<'a> Cursor<'a> {
     /// Passes over what is behind the bracket of a CPU: three digits or more, as all tools print it.
     #[inline]
     pub fn cpu(&mut self) -> Option<()> {
-        let [b'0'..=b'9', b'0'..=b'9', b'0'..=b'9', rest @ ..] = self.0 else { return None };
-        self.0 = rest;
-        while let [b'0'..=b'9', rest @ ..] = self.0 {
-            self.0 = rest;
-        }
-        self.literal(b"] ")
+        let digits = self.0.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        self.0 = &self.0[digits..];
+        self.literal(b"] ").filter(|()| digits >= 3)
     }
 
     /// A time in nanoseconds: seconds with up to nine decimals. A whole number is what a clock that
     /// does not count nanoseconds has counted, and is taken as it is.
-    #[inline]
+    #[inline(always)]
     pub fn time(&mut self) -> Option<u64> {
         let seconds = self.decimal()?;
         let Some(decimals) = self.0.strip_prefix(b".") else { return Some(seconds) };
@@ -133,36 +128,6 @@ impl<'a> Cursor<'a> {
         let unit_ns = UNITS_NS.get(decimals.len() - self.0.len())?;
         seconds.checked_mul(UNITS_NS[0])?.checked_add(part * unit_ns)
     }
-}
-
-/// The number that `digits` are, of which `number` are the lowest 64 bits.
-#[inline]
-fn sure(digits: &[u8], number: u64) -> Option<u64> {
-    #[cold]
-    fn parse(digits: &[u8]) -> Option<u64> {
-        str::from_utf8(digits).ok()?.parse().ok()
-    }
-    match digits.len() {
-        0 => None,
-        // No number of so many digits is too large.
-        1..=19 => Some(number),
-        _ => parse(digits),
-    }
-}
-
-/// The decimal number that is at the end of `line`, and what is before it.
-#[inline]
-pub fn last_decimal(line: &[u8]) -> Option<(&[u8], u64)> {
-    let mut before = line;
-    let mut number = 0_u64;
-    let mut worth = 1_u64;
-    while let [rest @ .., digit @ b'0'..=b'9'] = before {
-        number = number.wrapping_add(u64::from(digit - b'0').wrapping_mul(worth));
-        worth = worth.wrapping_mul(10);
-        before = rest;
-    }
-    let (before, digits) = line.split_at(before.len());
-    Some((before, sure(digits, number)?))
 }
 
 /// The last word before the end of `line`, and what is before it.
@@ -175,11 +140,9 @@ pub fn last_word(line: &[u8]) -> (&[u8], &[u8]) {
 
 /// Without spaces at its end.
 #[inline]
-pub fn trim_end(mut line: &[u8]) -> &[u8] {
-    while let [rest @ .., b' '] = line {
-        line = rest;
-    }
-    line
+pub fn trim_end(line: &[u8]) -> &[u8] {
+    let many = line.iter().rev().take_while(|byte| **byte == b' ').count();
+    &line[..line.len() - many]
 }
 
 /// All of `word`, as a decimal number.

@@ -9,9 +9,10 @@ use super::task;
 /// Reads a line. `last` is the head of the line before.
 #[inline]
 pub fn line<'a>(line: &'a [u8], last: &mut Option<Head<'a>>) -> Line<'a> {
-    if let Some(event) = task::with_brackets(line, last) {
-        return Line::Event(event);
-    }
+    task::line(line, last, without_brackets)
+}
+
+fn without_brackets(line: &[u8]) -> Line<'_> {
     if line.first() == Some(&b'#') {
         return comment(line);
     }

@@ -33,8 +33,8 @@ pub struct Event<'a> {
     pub payload: &'a [u8],
 }
 
-/// The begin of a line, up to its CPU in brackets and a space: whose it is. Most lines begin as the one
-/// before, to the letter, and so these are kept and not read again.
+/// The begin of a line, up to its CPU in brackets and a space: whose it is. Many lines begin as the one
+/// before, to the letter; of these it is not read again.
 #[derive(Clone, Copy, Debug)]
 pub struct Head<'a> {
     /// As it is in the line.

@@ -8,7 +8,8 @@ use super::line::{Bad, Line, MOST_LINE};
 use super::payload::{self, Bare};
 use crate::source::trace::{Record, Tracepoint};
 
-/// Few events have fewer bytes in their lines.
+/// Few events have fewer bytes in their lines. Room for so many is there from the begin on, for to move
+/// records costs as much as to find newlines.
 const SHORT_LINE: usize = 64;
 
 /// What a block of lines says.

@@ -40,7 +40,7 @@ pub enum Kind {
 
 impl Kind {
     /// Reads a line. `last` is the head of the line before.
-    #[inline]
+    #[inline(always)]
     fn line<'a>(self, line: &'a [u8], last: &mut Option<Head<'a>>) -> Line<'a> {
         match self {
             Self::Ftrace => ftrace::line(line, last),

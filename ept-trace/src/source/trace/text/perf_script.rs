@@ -37,8 +37,7 @@ fn with_brackets<'a>(line: &'a [u8], last: &mut Option<Head<'a>>) -> Option<Even
 
 #[cold]
 fn at_any_bracket(line: &[u8]) -> Option<Event<'_>> {
-    memchr::memchr_iter(b'[', line)
-        .find_map(|at| head(line, at).and_then(|head| event(line, head)))
+    memchr::memchr_iter(b'[', line).find_map(|at| head(line, at).and_then(|head| event(line, head)))
 }
 
 /// What is up to the CPU whose bracket is at `at`.

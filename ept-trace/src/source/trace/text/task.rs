@@ -14,25 +14,33 @@
 
 use memchr::memchr_iter;
 
-use super::cursor::{Cursor, last_decimal, last_word, trim_end, whole_decimal};
+use super::cursor::{Cursor, last_word, trim_end, whole_decimal};
 use super::line::{Event, Head, Line};
 use super::scan;
 
-/// Reads a line that has its CPU in brackets. `last` is the head of the line before.
-#[inline]
-pub fn with_brackets<'a>(line: &'a [u8], last: &mut Option<Head<'a>>) -> Option<Event<'a>> {
+/// Reads a line that has its CPU in brackets, and leaves `others` those that have not. `last` is the
+/// head of the line before.
+#[inline(always)]
+pub fn line<'a>(
+    line: &'a [u8],
+    last: &mut Option<Head<'a>>,
+    others: impl Fn(&'a [u8]) -> Line<'a>,
+) -> Line<'a> {
     if !last.is_some_and(|head| line.starts_with(head.text)) {
-        *last = head(line, scan::find(line, [b'['])?);
+        *last = scan::find(line, [b'[']).and_then(|at| head(line, at));
     }
-    let first = last.and_then(|head| event(line, head));
-    if first.is_some_and(|event| !event.name.is_empty()) { first } else { at_any_bracket(line) }
+    match last.and_then(|head| event(line, head)) {
+        Some(event) if !event.name.is_empty() => Line::Event(event),
+        _ => at_any_bracket(line).map_or_else(|| others(line), Line::Event),
+    }
 }
 
 /// The first event that has a name, or else the first at all, which then is of a tracer.
 #[cold]
 fn at_any_bracket(line: &[u8]) -> Option<Event<'_>> {
-    let events =
-        || memchr_iter(b'[', line).filter_map(|at| head(line, at).and_then(|head| event(line, head)));
+    let events = || {
+        memchr_iter(b'[', line).filter_map(|at| head(line, at).and_then(|head| event(line, head)))
+    };
     events().find(|event| !event.name.is_empty()).or_else(|| events().next())
 }
 
@@ -47,7 +55,7 @@ fn head(line: &[u8], at: usize) -> Option<Head<'_>> {
 }
 
 /// What is behind the head.
-#[inline]
+#[inline(always)]
 fn event<'a>(line: &'a [u8], head: Head<'_>) -> Option<Event<'a>> {
     let Head { text, thread, process } = head;
     let mut rest = Cursor(&line[text.len()..]);
@@ -75,8 +83,9 @@ fn process(head: &[u8]) -> Option<(&[u8], u32)> {
 /// The thread, behind the last dash.
 #[inline]
 fn thread(head: &[u8]) -> Option<u32> {
-    let (before, thread) = last_decimal(head)?;
-    before.ends_with(b"-").then(|| u32::try_from(thread).ok())?
+    let digits = head.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
+    let (before, thread) = head.split_at(head.len() - digits);
+    before.ends_with(b"-").then(|| whole_decimal(thread))?
 }
 
 /// Passes over the flags, four or more, if there are any: `d..1.`, or `-0x1` where they are raw.
@@ -91,7 +100,7 @@ fn flags(rest: &mut Cursor<'_>) -> Option<()> {
 }
 
 /// The name of an event and what is told of it.
-#[inline]
+#[inline(always)]
 pub fn named(mut rest: Cursor<'_>) -> (&[u8], &[u8]) {
     rest.spaces();
     // With `--ts-diff`, the microseconds since the event before.

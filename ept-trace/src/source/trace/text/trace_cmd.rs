@@ -11,10 +11,7 @@ const CHATTER: [&[u8]; 4] = [b"cpus=", b"version = ", b"overriding event ", b"tr
 /// Reads a line. `last` is the head of the line before.
 #[inline]
 pub fn line<'a>(line: &'a [u8], last: &mut Option<Head<'a>>) -> Line<'a> {
-    match task::with_brackets(line, last) {
-        Some(event) => Line::Event(event),
-        None => without_brackets(line),
-    }
+    task::line(line, last, without_brackets)
 }
 
 fn without_brackets(line: &[u8]) -> Line<'_> {
