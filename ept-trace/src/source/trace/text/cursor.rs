@@ -1,5 +1,7 @@
 //! Numbers and words of a line, read from its bytes.
 
+use super::scan;
+
 /// What each byte is worth as a hexadecimal digit, or more than any digit. The kernel and its tools
 /// write small letters.
 const HEX: [u8; 256] = {
@@ -31,14 +33,13 @@ impl<'a> Cursor<'a> {
     /// Passes over spaces, if there are any.
     #[inline]
     pub fn spaces(&mut self) {
-        let many = self.0.iter().take_while(|byte| **byte == b' ').count();
-        self.0 = &self.0[many..];
+        self.0 = scan::behind(self.0, b' ');
     }
 
     /// The bytes before the next space or the end; none are left out.
     #[inline]
     pub fn word(&mut self) -> &'a [u8] {
-        let length = self.0.iter().take_while(|byte| **byte != b' ').count();
+        let length = scan::find(self.0, [b' ']).unwrap_or(self.0.len());
         let (word, rest) = self.0.split_at(length);
         self.0 = rest;
         word
@@ -47,43 +48,46 @@ impl<'a> Cursor<'a> {
     /// A decimal number, of one digit at least.
     #[inline]
     pub fn decimal(&mut self) -> Option<u64> {
-        /// No number of so many digits is too large.
-        const MOST_SURE: usize = 19;
-        let mut number = 0_u64;
-        let mut length = 0;
-        for byte in self.0 {
-            let digit = byte.wrapping_sub(b'0');
-            if digit > 9 {
-                break;
-            }
-            number = number.wrapping_mul(10).wrapping_add(u64::from(digit));
-            length += 1;
+        self.decimal_on(0, self.0)
+    }
+
+    /// A decimal number that is likely to have several digits.
+    #[inline]
+    fn long_decimal(&mut self) -> Option<u64> {
+        let (number, rest) = scan::decimal(self.0);
+        self.decimal_on(number, rest)
+    }
+
+    /// The first digits are read already, and `rest` is behind them.
+    #[inline]
+    fn decimal_on(&mut self, mut number: u64, mut rest: &'a [u8]) -> Option<u64> {
+        while let [digit @ b'0'..=b'9', behind @ ..] = rest {
+            number = number.checked_mul(10)?.checked_add(u64::from(digit - b'0'))?;
+            rest = behind;
         }
-        let (digits, rest) = self.0.split_at(length);
+        if rest.len() == self.0.len() {
+            return None;
+        }
         self.0 = rest;
-        match length {
-            0 => None,
-            1..=MOST_SURE => Some(number),
-            _ => str::from_utf8(digits).ok()?.parse().ok(),
-        }
+        Some(number)
     }
 
     /// A hexadecimal number of sixteen digits at most, with or without 0x.
-    #[inline]
+    #[inline(always)]
     pub fn hex(&mut self) -> Option<u64> {
-        self.0 = self.0.strip_prefix(b"0x").unwrap_or(self.0);
+        let text = if let [b'0', b'x', digits @ ..] = self.0 { digits } else { self.0 };
+        let mut rest = text;
         let mut number = 0_u64;
-        let mut length = 0;
-        for byte in self.0 {
+        while let [byte, behind @ ..] = rest {
             let digit = HEX[usize::from(*byte)];
             if digit > 15 {
                 break;
             }
             number = number << 4 | u64::from(digit);
-            length += 1;
+            rest = behind;
         }
-        self.0 = &self.0[length..];
-        (1..=16).contains(&length).then_some(number)
+        self.0 = rest;
+        (1..=16).contains(&(text.len() - rest.len())).then_some(number)
     }
 
     /// A decimal number that is a word of its own.
@@ -94,7 +98,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// A hexadecimal number that is a word of its own.
-    #[inline]
+    #[inline(always)]
     pub fn hex_word(&mut self) -> Option<u64> {
         let number = self.hex()?;
         self.is_between_words().then_some(number)
@@ -115,12 +119,12 @@ impl<'a> Cursor<'a> {
 
     /// A time in nanoseconds: seconds with up to nine decimals. A whole number is what a clock that
     /// does not count nanoseconds has counted, and is taken as it is.
-    #[inline]
+    #[inline(always)]
     pub fn time(&mut self) -> Option<u64> {
         let seconds = self.decimal()?;
         let Some(decimals) = self.0.strip_prefix(b".") else { return Some(seconds) };
         self.0 = decimals;
-        let part = self.decimal()?;
+        let part = self.long_decimal()?;
         let unit_ns = UNITS_NS.get(decimals.len() - self.0.len())?;
         seconds.checked_mul(UNITS_NS[0])?.checked_add(part * unit_ns)
     }

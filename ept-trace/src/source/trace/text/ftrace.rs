@@ -3,15 +3,16 @@
 
 use super::chatter;
 use super::cursor::{Cursor, last_word, whole_decimal, whole_hex};
-use super::line::{Bad, Event, Line};
+use super::line::{Bad, Event, Head, Line};
 use super::task;
 
-/// Reads a line.
+/// Reads a line. `last` is the head of the line before.
 #[inline]
-pub fn line(line: &[u8]) -> Line<'_> {
-    if let Some(event) = task::with_brackets(line) {
-        return Line::Event(event);
-    }
+pub fn line<'a>(line: &'a [u8], last: &mut Option<Head<'a>>) -> Line<'a> {
+    task::line(line, last, without_brackets)
+}
+
+fn without_brackets(line: &[u8]) -> Line<'_> {
     if line.first() == Some(&b'#') {
         return comment(line);
     }

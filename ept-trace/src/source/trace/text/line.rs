@@ -33,6 +33,18 @@ pub struct Event<'a> {
     pub payload: &'a [u8],
 }
 
+/// The begin of a line, up to its CPU in brackets and a space: whose it is. Many lines begin as the one
+/// before, to the letter; of these it is not read again.
+#[derive(Clone, Copy, Debug)]
+pub struct Head<'a> {
+    /// As it is in the line.
+    pub text: &'a [u8],
+    /// The thread.
+    pub thread: u32,
+    /// Its process; 0 where that is not told.
+    pub process: u32,
+}
+
 /// Longer lines are not read: none of a tracepoint comes near.
 pub const MOST_LINE: usize = 64 << 10;
 

@@ -1,12 +1,16 @@
 //! The lines of a block.
 
-use memchr::memchr_iter;
+use memchr::memchr;
 
 use super::Kind;
 use super::blocks::Block;
 use super::line::{Bad, Line, MOST_LINE};
 use super::payload::{self, Bare};
 use crate::source::trace::{Record, Tracepoint};
+
+/// Few events have fewer bytes in their lines. Room for so many is there from the begin on, for to move
+/// records costs as much as to find newlines.
+const SHORT_LINE: usize = 64;
 
 /// What a block of lines says.
 #[derive(Debug, Default)]
@@ -27,37 +31,34 @@ pub struct Parsed {
 
 /// The lines of a block, without their ends, or what is wrong with one.
 pub fn lines(block: &Block) -> impl Iterator<Item = Result<&[u8], Bad>> {
-    let bytes = &block.bytes[..];
-    let mut start = 0;
-    let mut newlines = memchr_iter(b'\n', bytes);
+    // A line that goes on in the next block is longer than any that is read.
+    let without_end = if block.is_last { Bad::CutOff } else { Bad::TooLong };
+    let mut rest = &block.bytes[..];
+    let mut next = move || {
+        let length = memchr(b'\n', rest).map_or(rest.len(), |newline| newline + 1);
+        let (line, behind) = rest.split_at(length);
+        rest = behind;
+        line
+    };
     if block.begins_inside {
-        start = newlines.next().map_or(bytes.len(), |newline| newline + 1);
+        next();
     }
-    let mut at_end = false;
-    std::iter::from_fn(move || {
-        if at_end {
-            return None;
+    std::iter::from_fn(move || match next() {
+        [] => None,
+        [line @ .., b'\r', b'\n'] | [line @ .., b'\n'] => {
+            Some(if line.len() > MOST_LINE { Err(Bad::TooLong) } else { Ok(line) })
         }
-        let Some(end) = newlines.next() else {
-            at_end = true;
-            // A line that goes on in the next block is longer than any that is read.
-            let why = if block.is_last { Bad::CutOff } else { Bad::TooLong };
-            return (start < bytes.len()).then_some(Err(why));
-        };
-        let line = &bytes[start..end];
-        start = end + 1;
-        Some(match line.strip_suffix(b"\r").unwrap_or(line) {
-            line if line.len() > MOST_LINE => Err(Bad::TooLong),
-            line => Ok(line),
-        })
+        _ => Some(Err(without_end)),
     })
 }
 
 /// Reads the lines of a block.
 pub fn parse(block: &Block, kind: Kind, bare: Bare) -> Parsed {
-    let mut parsed = Parsed::default();
+    let records = Vec::with_capacity(block.bytes.len() / SHORT_LINE);
+    let mut parsed = Parsed { records, ..Parsed::default() };
+    let mut last = None;
     for line in lines(block) {
-        let line = line.map_or_else(Line::Bad, |line| kind.line(line));
+        let line = line.map_or_else(Line::Bad, |line| kind.line(line, &mut last));
         if let Err(bad) = parsed.take(line, bare) {
             parsed.bad.push((parsed.lines, bad));
         }

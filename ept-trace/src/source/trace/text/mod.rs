@@ -15,13 +15,14 @@ mod payload;
 mod perf_script;
 mod reader;
 mod recognise;
+mod scan;
 mod task;
 mod trace_cmd;
 
 use std::fmt;
 use std::io::Read;
 
-use self::line::Line;
+use self::line::{Head, Line};
 use super::TraceReader;
 
 pub use recognise::recognise;
@@ -38,11 +39,13 @@ pub enum Kind {
 }
 
 impl Kind {
-    fn line(self, line: &[u8]) -> Line<'_> {
+    /// Reads a line. `last` is the head of the line before.
+    #[inline(always)]
+    fn line<'a>(self, line: &'a [u8], last: &mut Option<Head<'a>>) -> Line<'a> {
         match self {
-            Self::Ftrace => ftrace::line(line),
-            Self::TraceCmd => trace_cmd::line(line),
-            Self::PerfScript => perf_script::line(line),
+            Self::Ftrace => ftrace::line(line, last),
+            Self::TraceCmd => trace_cmd::line(line, last),
+            Self::PerfScript => perf_script::line(line, last),
         }
     }
 }

@@ -11,15 +11,15 @@
 
 use super::chatter;
 use super::cursor::{Cursor, last_word, whole_decimal};
-use super::line::{Bad, Event, Line};
+use super::line::{Bad, Event, Head, Line};
+use super::scan;
 
 /// What perf says of itself and of the file.
 const CHATTER: [&[u8]; 4] = [b"#", b"PERF_RECORD_", b"Warning:", b"Check IO/CPU overload!"];
 
-/// Reads a line.
-pub fn line(line: &[u8]) -> Line<'_> {
-    let event = memchr::memchr_iter(b'[', line).find_map(|at| at_bracket(line, at));
-    match event {
+/// Reads a line. `last` is the head of the line before.
+pub fn line<'a>(line: &'a [u8], last: &mut Option<Head<'a>>) -> Line<'a> {
+    match with_brackets(line, last) {
         Some(event) => lost(&event).unwrap_or(Line::Event(event)),
         None if is_warning_of_loss(line) => Line::Lost { events: None, time_ns: None },
         // A callchain begins with a tab.
@@ -28,16 +28,34 @@ pub fn line(line: &[u8]) -> Line<'_> {
     }
 }
 
-fn at_bracket(line: &[u8], at: usize) -> Option<Event<'_>> {
+fn with_brackets<'a>(line: &'a [u8], last: &mut Option<Head<'a>>) -> Option<Event<'a>> {
+    if !last.is_some_and(|head| line.starts_with(head.text)) {
+        *last = head(line, scan::find(line, [b'['])?);
+    }
+    last.and_then(|head| event(line, head)).or_else(|| at_any_bracket(line))
+}
+
+#[cold]
+fn at_any_bracket(line: &[u8]) -> Option<Event<'_>> {
+    memchr::memchr_iter(b'[', line).find_map(|at| head(line, at).and_then(|head| event(line, head)))
+}
+
+/// What is up to the CPU whose bracket is at `at`.
+fn head(line: &[u8], at: usize) -> Option<Head<'_>> {
     let mut rest = Cursor(&line[at + 1..]);
     rest.cpu()?;
-    let head = line[..at].strip_suffix(b" ")?;
-    let (_, task) = last_word(head);
+    let (_, task) = last_word(line[..at].strip_suffix(b" ")?);
     let (process, thread) = match memchr::memchr(b'/', task) {
         Some(slash) => (pid(&task[..slash])?, pid(&task[slash + 1..])?),
         None => (0, pid(task)?),
     };
+    Some(Head { text: &line[..line.len() - rest.0.len()], thread, process })
+}
 
+/// What is behind the head.
+fn event<'a>(line: &'a [u8], head: Head<'_>) -> Option<Event<'a>> {
+    let Head { text, thread, process } = head;
+    let mut rest = Cursor(&line[text.len()..]);
     rest.spaces();
     let time_ns = rest.time()?;
     rest.literal(b":")?;

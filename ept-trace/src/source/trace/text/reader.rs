@@ -99,7 +99,7 @@ impl Reader {
 
     fn begin(&mut self, first: &Block) -> io::Result<()> {
         let kind = self.kind;
-        let bare = Bare::of(lines::lines(first).flatten().map(|line| kind.line(line)));
+        let bare = Bare::of(lines::lines(first).flatten().map(|line| kind.line(line, &mut None)));
         let threads = thread::available_parallelism().map_or(1, NonZero::get).min(MOST_THREADS);
         for _ in 0..threads {
             self.threads.push(Worker::begin(kind, bare)?);

@@ -26,10 +26,10 @@ pub fn recognise(head: &[u8]) -> Option<Result<Kind, String>> {
         if let Some(why) = refused(line, has_header) {
             return Some(Err(why.to_owned()));
         }
-        if !has_header && let Line::Event(_) = perf_script::line(line) {
+        if !has_header && let Line::Event(_) = perf_script::line(line, &mut None) {
             return Some(Ok(Kind::PerfScript));
         }
-        match (ftrace::line(line), trace_cmd::line(line)) {
+        match (ftrace::line(line, &mut None), trace_cmd::line(line, &mut None)) {
             (Line::Event(_), _) if has_header => return Some(Ok(Kind::Ftrace)),
             (_, Line::Event(_)) if has_cpus => return Some(Ok(Kind::TraceCmd)),
             (Line::Event(_), Line::Bad(_)) => return Some(Ok(Kind::Ftrace)),

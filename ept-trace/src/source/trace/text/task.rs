@@ -15,30 +15,50 @@
 use memchr::memchr_iter;
 
 use super::cursor::{Cursor, last_word, trim_end, whole_decimal};
-use super::line::{Event, Line};
+use super::line::{Event, Head, Line};
+use super::scan;
 
-/// Reads a line that has its CPU in brackets.
-#[inline]
-pub fn with_brackets(line: &[u8]) -> Option<Event<'_>> {
-    let mut of_tracer = None;
-    for at in memchr_iter(b'[', line) {
-        let Some(event) = at_bracket(line, at) else { continue };
-        if !event.name.is_empty() {
-            return Some(event);
-        }
-        of_tracer = of_tracer.or(Some(event));
+/// Reads a line that has its CPU in brackets, and leaves `others` those that have not. `last` is the
+/// head of the line before.
+#[inline(always)]
+pub fn line<'a>(
+    line: &'a [u8],
+    last: &mut Option<Head<'a>>,
+    others: impl Fn(&'a [u8]) -> Line<'a>,
+) -> Line<'a> {
+    if !last.is_some_and(|head| line.starts_with(head.text)) {
+        *last = scan::find(line, [b'[']).and_then(|at| head(line, at));
     }
-    of_tracer
+    match last.and_then(|head| event(line, head)) {
+        Some(event) if !event.name.is_empty() => Line::Event(event),
+        _ => at_any_bracket(line).map_or_else(|| others(line), Line::Event),
+    }
 }
 
+/// The first event that has a name, or else the first at all, which then is of a tracer.
+#[cold]
+fn at_any_bracket(line: &[u8]) -> Option<Event<'_>> {
+    let events = || {
+        memchr_iter(b'[', line).filter_map(|at| head(line, at).and_then(|head| event(line, head)))
+    };
+    events().find(|event| !event.name.is_empty()).or_else(|| events().next())
+}
+
+/// What is up to the CPU whose bracket is at `at`.
 #[inline]
-fn at_bracket(line: &[u8], at: usize) -> Option<Event<'_>> {
+fn head(line: &[u8], at: usize) -> Option<Head<'_>> {
     let mut rest = Cursor(&line[at + 1..]);
     rest.cpu()?;
-    let head = line[..at].strip_suffix(b" ")?;
-    let (head, process) = process(trim_end(head))?;
-    let thread = thread(head)?;
+    let (before, process) = process(trim_end(line[..at].strip_suffix(b" ")?))?;
+    let text = &line[..line.len() - rest.0.len()];
+    Some(Head { text, thread: thread(before)?, process })
+}
 
+/// What is behind the head.
+#[inline(always)]
+fn event<'a>(line: &'a [u8], head: Head<'_>) -> Option<Event<'a>> {
+    let Head { text, thread, process } = head;
+    let mut rest = Cursor(&line[text.len()..]);
     rest.spaces();
     flags(&mut rest)?;
     let time_ns = rest.time()?;
@@ -80,7 +100,7 @@ fn flags(rest: &mut Cursor<'_>) -> Option<()> {
 }
 
 /// The name of an event and what is told of it.
-#[inline]
+#[inline(always)]
 pub fn named(mut rest: Cursor<'_>) -> (&[u8], &[u8]) {
     rest.spaces();
     // With `--ts-diff`, the microseconds since the event before.
@@ -88,14 +108,12 @@ pub fn named(mut rest: Cursor<'_>) -> (&[u8], &[u8]) {
         rest.word();
         rest.spaces();
     }
-    let name = match memchr::memchr2(b':', b' ', rest.0) {
-        Some(colon) if rest.0[colon] == b':' => colon,
-        _ => return (b"", b""),
-    };
-    let (name, payload) = rest.0.split_at(name);
-    let mut payload = Cursor(&payload[1..]);
-    payload.spaces();
-    (name, payload.0)
+    let end = scan::find(rest.0, [b':', b' ']).unwrap_or(rest.0.len());
+    let (name, payload) = rest.0.split_at(end);
+    match payload.strip_prefix(b":") {
+        Some(payload) => (name, scan::behind(payload, b' ')),
+        None => (b"", b""),
+    }
 }
 
 /// Reads a line of the latency format, where the flags are behind the CPU and no bracket is.

@@ -2,16 +2,20 @@
 
 use super::chatter;
 use super::cursor::{Cursor, whole_decimal};
-use super::line::{Bad, Line};
+use super::line::{Bad, Head, Line};
 use super::task;
 
 /// What trace-cmd says of itself and of the file.
 const CHATTER: [&[u8]; 4] = [b"cpus=", b"version = ", b"overriding event ", b"trace-cmd: "];
 
-/// Reads a line.
-pub fn line(line: &[u8]) -> Line<'_> {
-    let event = task::with_brackets(line).or_else(|| task::without_brackets(line, Cursor::time));
-    if let Some(event) = event {
+/// Reads a line. `last` is the head of the line before.
+#[inline]
+pub fn line<'a>(line: &'a [u8], last: &mut Option<Head<'a>>) -> Line<'a> {
+    task::line(line, last, without_brackets)
+}
+
+fn without_brackets(line: &[u8]) -> Line<'_> {
+    if let Some(event) = task::without_brackets(line, Cursor::time) {
         return Line::Event(event);
     }
     if let Some(lost) = task::loss(line) {

@@ -9,35 +9,32 @@ use crate::source::trace::{PageRole, Tracepoint};
 
 /// `as id 0 gfn 0 level 5 old_spte 0 new_spte 3fd45827`.
 pub fn spte_changed(payload: &[u8], bare: Bare) -> Result<Tracepoint, Flaw> {
-    let text = || {
-        let mut text = Cursor(payload);
-        text.literal(b"as id ")?;
-        let as_id = text.decimal_word()?;
+    let text = |mut text: Cursor<'_>| {
+        let as_id = u8::try_from(text.decimal_word()?).ok()?;
         text.literal(b" gfn ")?;
         let gfn = text.hex_word()?;
         text.literal(b" level ")?;
-        let level = text.decimal_word()?;
+        let level = level_word(&mut text)?;
         text.literal(b" old_spte ")?;
         let old = text.hex_word()?;
         text.literal(b" new_spte ")?;
-        Some([as_id, gfn, level, old, text.hex_word()?].map(Some))
+        Some(Tracepoint::SpteChanged { as_id, gfn, level, old, new: text.hex_word()? })
     };
-    let [as_id, gfn, level, old, new] = if payload.starts_with(b"as id ") {
-        text().ok_or(Malformed)?
-    } else {
-        let wanted: [fields::Wanted<'_>; 5] = [
-            (b"as_id", Radix::Decimal),
-            (b"gfn", Radix::Hex),
-            (b"level", Radix::Decimal),
-            (b"old_spte", Radix::Hex),
-            (b"new_spte", Radix::Hex),
-        ];
-        fields::read(payload, bare, wanted)?
-    };
+    if let Some(rest) = payload.strip_prefix(b"as id ") {
+        return text(Cursor(rest)).ok_or(Malformed);
+    }
+    let wanted: [fields::Wanted<'_>; 5] = [
+        (b"as_id", Radix::Decimal),
+        (b"gfn", Radix::Hex),
+        (b"level", Radix::Decimal),
+        (b"old_spte", Radix::Hex),
+        (b"new_spte", Radix::Hex),
+    ];
+    let [as_id, gfn, level, old, new] = fields::read(payload, bare, wanted)?;
     Ok(Tracepoint::SpteChanged {
         as_id: must(as_id)?,
         gfn: must(gfn)?,
-        level: table_level(level)?,
+        level: table_level(must(level)?)?,
         old: must(old)?,
         new: must(new)?,
     })
@@ -45,33 +42,30 @@ pub fn spte_changed(payload: &[u8], bare: Bare) -> Result<Tracepoint, Flaw> {
 
 /// `gfn 1 spte 2985e67 (rwxu) level 1 at 3fb0f008`.
 pub fn set_spte(payload: &[u8], bare: Bare) -> Result<Tracepoint, Flaw> {
-    let text = || {
-        let mut text = Cursor(payload);
-        text.literal(b"gfn ")?;
+    let text = |mut text: Cursor<'_>| {
         let gfn = text.hex_word()?;
         text.literal(b" spte ")?;
         let spte = text.hex_word()?;
         text.literal(b" (")?;
         text.word().strip_suffix(b")")?;
         text.literal(b" level ")?;
-        let level = text.decimal_word()?;
+        let level = level_word(&mut text)?;
         text.literal(b" at ")?;
-        Some([gfn, spte, level, text.hex_word()?].map(Some))
+        Some(Tracepoint::SetSpte { gfn, level, spte, place: text.hex_word()? })
     };
-    let [gfn, spte, level, place] = if payload.starts_with(b"gfn ") {
-        text().ok_or(Malformed)?
-    } else {
-        let wanted: [fields::Wanted<'_>; 4] = [
-            (b"gfn", Radix::Hex),
-            (b"spte", Radix::Hex),
-            (b"level", Radix::Decimal),
-            (b"sptep", Radix::Hex),
-        ];
-        fields::read(payload, bare, wanted)?
-    };
+    if let Some(rest) = payload.strip_prefix(b"gfn ") {
+        return text(Cursor(rest)).ok_or(Malformed);
+    }
+    let wanted: [fields::Wanted<'_>; 4] = [
+        (b"gfn", Radix::Hex),
+        (b"spte", Radix::Hex),
+        (b"level", Radix::Decimal),
+        (b"sptep", Radix::Hex),
+    ];
+    let [gfn, spte, level, place] = fields::read(payload, bare, wanted)?;
     Ok(Tracepoint::SetSpte {
         gfn: must(gfn)?,
-        level: table_level(level)?,
+        level: table_level(must(level)?)?,
         spte: must(spte)?,
         place: must(place)?,
     })
@@ -79,41 +73,36 @@ pub fn set_spte(payload: &[u8], bare: Bare) -> Result<Tracepoint, Flaw> {
 
 /// `gfn 1 pfn 2985 level 1`.
 pub fn spte_requested(payload: &[u8], bare: Bare) -> Result<Tracepoint, Flaw> {
-    let text = || {
-        let mut text = Cursor(payload);
-        text.literal(b"gfn ")?;
+    let text = |mut text: Cursor<'_>| {
         let gfn = text.hex_word()?;
         text.literal(b" pfn ")?;
         let pfn = text.hex_word()?;
         text.literal(b" level ")?;
-        Some([gfn, pfn, text.decimal_word()?].map(Some))
+        Some(Tracepoint::SpteRequested { gfn, pfn, level: level_word(&mut text)? })
     };
-    let [gfn, pfn, level] = if payload.starts_with(b"gfn ") {
-        text().ok_or(Malformed)?
-    } else {
-        let wanted: [fields::Wanted<'_>; 3] =
-            [(b"gfn", Radix::Hex), (b"pfn", Radix::Hex), (b"level", Radix::Decimal)];
-        fields::read(payload, bare, wanted)?
-    };
-    Ok(Tracepoint::SpteRequested { gfn: must(gfn)?, pfn: must(pfn)?, level: table_level(level)? })
+    if let Some(rest) = payload.strip_prefix(b"gfn ") {
+        return text(Cursor(rest)).ok_or(Malformed);
+    }
+    let wanted: [fields::Wanted<'_>; 3] =
+        [(b"gfn", Radix::Hex), (b"pfn", Radix::Hex), (b"level", Radix::Decimal)];
+    let [gfn, pfn, level] = fields::read(payload, bare, wanted)?;
+    let level = table_level(must(level)?)?;
+    Ok(Tracepoint::SpteRequested { gfn: must(gfn)?, pfn: must(pfn)?, level })
 }
 
 /// `sptep:000000005c3b4a2d gfn fee00 access 6 gen 4`. The pointer is a virtual address of the kernel,
 /// in its text a hash of it.
 pub fn mark_mmio(payload: &[u8], bare: Bare) -> Result<Tracepoint, Flaw> {
-    let text = || {
-        let mut text = Cursor(payload);
-        text.literal(b"sptep:")?;
+    let text = |mut text: Cursor<'_>| {
         let place = text.hex_word()?;
         text.literal(b" gfn ")?;
-        Some([place, text.hex_word()?].map(Some))
+        Some(Tracepoint::MarkMmio { gfn: text.hex_word()?, place })
     };
-    let [place, gfn] = if payload.starts_with(b"sptep:") {
-        text().ok_or(Malformed)?
-    } else {
-        let wanted: [fields::Wanted<'_>; 2] = [(b"sptep", Radix::Hex), (b"gfn", Radix::Hex)];
-        fields::read(payload, bare, wanted)?
-    };
+    if let Some(rest) = payload.strip_prefix(b"sptep:") {
+        return text(Cursor(rest)).ok_or(Malformed);
+    }
+    let wanted: [fields::Wanted<'_>; 2] = [(b"sptep", Radix::Hex), (b"gfn", Radix::Hex)];
+    let [place, gfn] = fields::read(payload, bare, wanted)?;
     Ok(Tracepoint::MarkMmio { gfn: must(gfn)?, place: must(place)? })
 }
 
@@ -172,7 +161,7 @@ fn page_text(payload: &[u8]) -> Option<Page<'_>> {
     text.literal(b" gfn ")?;
     let gfn = text.hex_word()?;
     text.literal(b" l")?;
-    let level = table_level(Some(text.decimal_word()?)).ok()?;
+    let level = level_word(&mut text)?;
     let mut direct = false;
     loop {
         text.spaces();
@@ -194,12 +183,16 @@ fn page_fields(payload: &[u8]) -> Result<(u64, PageRole, Option<u64>), Flaw> {
         [(b"gfn", Radix::Decimal), (b"role", Radix::Decimal), (b"created", Radix::Decimal)];
     let [gfn, role, created] = fields::read(payload, Bare::Decimal, wanted)?;
     let role = PageRole::Word(must(role)?);
-    table_level(Some(role.level().into()))?;
+    table_level(role.level())?;
     Ok((must(gfn)?, role, created))
 }
 
+/// A level that is a word of its own.
+fn level_word(text: &mut Cursor<'_>) -> Option<u8> {
+    table_level(u8::try_from(text.decimal_word()?).ok()?).ok()
+}
+
 /// A level that x86 has.
-fn table_level(level: Option<u64>) -> Result<u8, Flaw> {
-    let level = must(level)?;
+fn table_level(level: u8) -> Result<u8, Flaw> {
     if matches!(level, 1..=5) { Ok(level) } else { Err(Malformed) }
 }

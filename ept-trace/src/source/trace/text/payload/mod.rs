@@ -25,31 +25,36 @@ enum Flaw {
 
 /// Reads what is told of an event, of those that matter; nothing of others.
 pub fn decode(name: &[u8], payload: &[u8], bare: Bare) -> Result<Option<Tracepoint>, Bad> {
+    // Guards, for a pattern is compared byte by byte.
     let (name, decoded) = match name {
-        b"kvm_entry" => ("kvm_entry", vcpu::entry(payload, bare)),
-        b"kvm_exit" => ("kvm_exit", vcpu::exit(payload, bare)),
-        b"kvm_page_fault" => ("kvm_page_fault", vcpu::page_fault(payload, bare)),
-        b"kvm_tdp_mmu_spte_changed" => {
+        _ if name == b"kvm_entry" => ("kvm_entry", vcpu::entry(payload, bare)),
+        _ if name == b"kvm_exit" => ("kvm_exit", vcpu::exit(payload, bare)),
+        _ if name == b"kvm_page_fault" => ("kvm_page_fault", vcpu::page_fault(payload, bare)),
+        _ if name == b"kvm_tdp_mmu_spte_changed" => {
             ("kvm_tdp_mmu_spte_changed", mmu::spte_changed(payload, bare))
         }
-        b"kvm_mmu_get_page" => ("kvm_mmu_get_page", mmu::get_page(payload)),
-        b"kvm_mmu_prepare_zap_page" => ("kvm_mmu_prepare_zap_page", mmu::prepare_zap(payload)),
-        b"kvm_mmu_set_spte" => ("kvm_mmu_set_spte", mmu::set_spte(payload, bare)),
-        b"kvm_mmu_spte_requested" => ("kvm_mmu_spte_requested", mmu::spte_requested(payload, bare)),
-        b"mark_mmio_spte" => ("mark_mmio_spte", mmu::mark_mmio(payload, bare)),
-        b"kvm_cpuid" => ("kvm_cpuid", vcpu::cpuid(payload, bare)),
-        b"kvm_write_tsc_offset" => ("kvm_write_tsc_offset", vcpu::tsc_offset(payload)),
-        b"kvm_nested_vmenter" | b"kvm_nested_vmrun" => {
+        _ if name == b"kvm_mmu_get_page" => ("kvm_mmu_get_page", mmu::get_page(payload)),
+        _ if name == b"kvm_mmu_prepare_zap_page" => {
+            ("kvm_mmu_prepare_zap_page", mmu::prepare_zap(payload))
+        }
+        _ if name == b"kvm_mmu_set_spte" => ("kvm_mmu_set_spte", mmu::set_spte(payload, bare)),
+        _ if name == b"kvm_mmu_spte_requested" => {
+            ("kvm_mmu_spte_requested", mmu::spte_requested(payload, bare))
+        }
+        _ if name == b"mark_mmio_spte" => ("mark_mmio_spte", mmu::mark_mmio(payload, bare)),
+        _ if name == b"kvm_cpuid" => ("kvm_cpuid", vcpu::cpuid(payload, bare)),
+        _ if name == b"kvm_write_tsc_offset" => ("kvm_write_tsc_offset", vcpu::tsc_offset(payload)),
+        _ if name == b"kvm_nested_vmenter" || name == b"kvm_nested_vmrun" => {
             ("kvm_nested_vmenter", vcpu::nested_enter(payload, bare))
         }
         // `kvm_nested_vmexit` is every exit of L2, and most are answered without L1. An entry that
         // fails leaves L1 where it was.
-        b"kvm_nested_vmexit_inject" | b"kvm_nested_vmenter_failed" => {
+        _ if name == b"kvm_nested_vmexit_inject" || name == b"kvm_nested_vmenter_failed" => {
             return Ok(Some(Tracepoint::NestedExit));
         }
-        b"kvm_unmap_hva_range" => return Ok(Some(Tracepoint::UnmapHva)),
+        _ if name == b"kvm_unmap_hva_range" => return Ok(Some(Tracepoint::UnmapHva)),
         // Before 5.4 by another name.
-        b"kvm_mmu_zap_all_fast" | b"kvm_mmu_invalidate_zap_all_pages" => {
+        _ if name == b"kvm_mmu_zap_all_fast" || name == b"kvm_mmu_invalidate_zap_all_pages" => {
             return Ok(Some(Tracepoint::ZapAllFast));
         }
         _ => return Ok(None),

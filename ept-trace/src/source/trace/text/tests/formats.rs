@@ -259,3 +259,39 @@ fn order_and_line_numbers_hold_over_many_blocks() {
         all.skipped.first.iter().map(|why| why.split(':').next().unwrap()).collect();
     assert_eq!(named, ["line 8", "line 10008", "line 20008", "line 30008", "line 40008"]);
 }
+
+/// What a line tells does not depend on the line before it, however alike they begin.
+#[test]
+fn lines_that_begin_as_the_one_before() {
+    let heads = [
+        ("kt-106     [000]", 106),
+        ("kt-106     [0001]", 106),
+        ("kt-107     [000]", 107),
+        ("a [000] kt-106     [000]", 106),
+        ("a-1 [000] kt-106     [000]", 106),
+        ("a-1 [000]", 1),
+        ("a-1 (  5) [000]", 1),
+        ("kt-106     [000] kt", 0),
+    ];
+    let perf = [
+        ("kt   106 [000]", 106),
+        ("kt   106/107 [000]", 107),
+        ("a-1 [000] kt   106 [000]", 106),
+        ("a   1 [000] kt   106 [000]", 106),
+        ("a   1 [000]", 1),
+        ("kt   106 [000] kt", 0),
+    ];
+    let line = |head: &str| format!("  {head}     1.000001: kvm_entry: vcpu 0\n");
+    for (kind, heads) in
+        [(Kind::Ftrace, &heads[..]), (Kind::TraceCmd, &heads), (Kind::PerfScript, &perf)]
+    {
+        for (before, first) in heads {
+            for (head, second) in heads {
+                let all = read(kind, (line(before) + &line(head)).as_bytes());
+                let told: Vec<u32> = all.records.iter().map(|record| record.tid).collect();
+                let expected = [*first, *second];
+                assert_eq!(told, expected.into_iter().filter(|tid| *tid != 0).collect::<Vec<_>>());
+            }
+        }
+    }
+}
