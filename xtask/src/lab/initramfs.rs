@@ -14,8 +14,7 @@ use crate::setup::modules;
 
 const INIT: &str = include_str!("../../lab/init.sh");
 /// What a command may use where the machine may be poked.
-const POKES: [(&str, &str); 4] = [
-    ("bin/few", include_str!("../../lab/few.sh")),
+const POKES: [(&str, &str); 3] = [
     ("bin/named", include_str!("../../lab/named.sh")),
     ("bin/poke", include_str!("../../lab/poke.sh")),
     ("bin/touched", include_str!("../../lab/touched.sh")),
