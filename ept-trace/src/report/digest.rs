@@ -242,12 +242,11 @@ impl Digest {
         if let Some(kind) = kind(&judged.event.kind) {
             *self.events.of(kind) += 1;
         }
-        let (number, source) = self.current();
+        let (number, _) = self.current();
+        let source = &mut self.sources[number];
         source.event(&judged.event);
-        for judgement in &judged.judgements {
+        for judgement in &*judged.judgements {
             source.rules.of(judgement.rule).add(judgement);
-        }
-        for judgement in &judged.judgements {
             if judgement.verdict != Verdict::Ok {
                 self.findings.add(number, judged, judgement);
             }

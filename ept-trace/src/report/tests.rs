@@ -13,7 +13,7 @@ use crate::model::{
 
 fn judged(time_ns: u64, kind: EventKind, judgements: Vec<Judgement>) -> Judged {
     let event = Event { time_ns, kind };
-    Judged { judgements, ..Judged::of(event) }
+    Judged { judgements: judgements.into(), ..Judged::of(event) }
 }
 
 fn says(verdict: Verdict, message: String) -> Judgement {
