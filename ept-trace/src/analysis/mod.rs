@@ -13,7 +13,7 @@ pub use baseline::{BadBaseline, Baseline};
 pub use summary::{HookCounts, LevelShape, Summary};
 
 /// An observation with what the rules say of it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Judged {
     /// The observation.
     pub event: Event,

@@ -21,14 +21,11 @@ pub(super) struct Key {
     packed: u64,
 }
 
-/// The entries at a place; there is hardly ever more than one.
-pub(super) type Held = SmallVec<[u64; 1]>;
-
 /// What is at a place.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Place {
-    /// The entries that are not empty, as they were told last.
-    pub(super) entries: Held,
+    /// The entries that are not empty, as they were told last; there is hardly ever more than one.
+    pub(super) entries: SmallVec<[u64; 1]>,
     /// There was a table here.
     had_table: bool,
     /// A table here has entries that nobody told.
@@ -139,8 +136,8 @@ impl Place {
 
 impl Tables {
     /// The entries at a place that are not empty.
-    pub(super) fn entries(&self, key: Key) -> Held {
-        self.places.get(&key).map_or_else(Held::new, |place| Held::from_slice(&place.entries))
+    pub(super) fn entries(&self, key: Key) -> &[u64] {
+        self.places.get(&key).map_or(&[], |place| &place.entries)
     }
 
     /// The tables that a place is in; of roots nothing is known.

@@ -45,12 +45,6 @@ impl<T: Default> Tally<T> {
         index
     }
 
-    /// The sum of this name, if there is one.
-    pub(in crate::report) fn get(&self, name: &str) -> Option<&T> {
-        let index = self.sums.binary_search_by_key(&name, |at| at.name).ok()?;
-        Some(&self.sums[index].value)
-    }
-
     /// All names with their sums.
     pub(in crate::report) fn iter(&self) -> impl ExactSizeIterator<Item = (&'static str, &T)> {
         self.sums.iter().map(|at| (at.name, &at.value))
@@ -70,6 +64,5 @@ mod tests {
         }
         let sums: Vec<_> = tally.iter().map(|(name, sum)| (name, *sum)).collect();
         assert_eq!(sums, [("alpha", 1), ("beta", 3), ("gamma", 1)]);
-        assert_eq!((tally.get("beta"), tally.get("delta")), (Some(&3), None));
     }
 }
