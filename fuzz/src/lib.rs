@@ -20,8 +20,8 @@ pub fn judge(source: &mut dyn Source) {
         }
         for event in told.events {
             let judged = analysis.judge(event);
-            text.event(&judged).expect("nobody refuses it");
-            json.event(&judged).expect("nobody refuses it");
+            text.event(judged).expect("nobody refuses it");
+            json.event(judged).expect("nobody refuses it");
         }
     }
     text.finish(analysis.summary()).expect("nobody refuses it");

@@ -103,7 +103,7 @@ pub fn observations(path: &Path) -> Result<Vec<Event>> {
 /// Judges events in their order.
 pub fn judge(events: Vec<Event>) -> Vec<Judged> {
     let mut analysis = Analysis::default();
-    events.into_iter().map(|event| analysis.judge(event)).collect()
+    events.into_iter().map(|event| analysis.judge(event).clone()).collect()
 }
 
 /// The product as it is built beside these tests.

@@ -24,7 +24,7 @@ fn not_ok(judged: &Judged) -> impl Iterator<Item = &Judgement> {
 
 /// The rules that call something a mismatch.
 fn mismatched(judged: &[Judged]) -> BTreeSet<&'static str> {
-    let judgements = judged.iter().flat_map(|judged| &judged.judgements);
+    let judgements = judged.iter().flat_map(|judged| &*judged.judgements);
     judgements
         .filter(|judgement| judgement.verdict == Verdict::Mismatch)
         .map(|judgement| judgement.rule)

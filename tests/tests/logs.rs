@@ -70,10 +70,10 @@ fn judge(file: &Path, session: &str) -> Read {
     for opened in opened {
         let mut analysis = Analysis::default();
         let kind = EventKind::Facts(Box::new(facts(session)));
-        judged.push(analysis.judge(Event { time_ns: 0, kind }));
+        judged.push(analysis.judge(Event { time_ns: 0, kind }).clone());
         for next in Merge::new([opened.source]) {
             match next {
-                Next::Event(_, event) => judged.push(analysis.judge(event)),
+                Next::Event(_, event) => judged.push(analysis.judge(event).clone()),
                 Next::Skipped(_, skipped) => is_bad |= skipped.count > skipped.harmless,
                 Next::Broken(_, err) => panic!("{}: {err}", file.display()),
             }
@@ -84,7 +84,7 @@ fn judge(file: &Path, session: &str) -> Read {
 
 /// Rules that find a mismatch.
 fn broken(judged: &[Judged]) -> BTreeSet<&'static str> {
-    let all = judged.iter().flat_map(|judged| &judged.judgements);
+    let all = judged.iter().flat_map(|judged| &*judged.judgements);
     all.filter(|found| found.verdict == Verdict::Mismatch).map(|found| found.rule).collect()
 }
 

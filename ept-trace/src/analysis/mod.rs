@@ -3,20 +3,22 @@
 mod baseline;
 mod summary;
 
+use std::borrow::Cow;
+
 use crate::model::{Event, EventKind, Evidence, Judgement, KernelFacts, Mode, Verdict};
 use crate::oracle::{End, IN_A_LOG, Known, Translated, replay};
-use crate::rules::to_ask;
+use crate::rules::ask;
 
 pub use baseline::{BadBaseline, Baseline};
 pub use summary::{HookCounts, LevelShape, Summary};
 
 /// An observation with what the rules say of it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Judged {
     /// The observation.
     pub event: Event,
     /// What each rule that it concerns says.
-    pub judgements: Vec<Judgement>,
+    pub judgements: Cow<'static, [Judgement]>,
     /// For a decision: which MMU was set up, as far as that can be told.
     pub mode: Option<Mode>,
     /// For a decision: the root level that it should have.
@@ -34,7 +36,7 @@ impl Judged {
     pub fn of(event: Event) -> Self {
         Self {
             event,
-            judgements: Vec::new(),
+            judgements: Cow::Borrowed(&[]),
             mode: None,
             expected_level: None,
             not_judged: None,
@@ -79,11 +81,13 @@ pub struct Analysis {
     baseline: Baseline,
     /// The scenario of `check` that is running.
     scenario: Option<&'static str>,
+    /// What was judged last.
+    judged: Option<Judged>,
 }
 
 impl Analysis {
     /// Judges the next observation.
-    pub fn judge(&mut self, mut event: Event) -> Judged {
+    pub fn judge(&mut self, mut event: Event) -> &Judged {
         let looked_up = match &mut event.kind {
             EventKind::Walk(walk) if walk.observed_by == IN_A_LOG => self.known.complete(walk),
             _ => Ok(()),
@@ -91,14 +95,26 @@ impl Analysis {
         self.known.learn(&event.kind);
         self.known.follow(&event);
         let not_judged = looked_up.err().or_else(|| self.why_not_judged(&event));
-        let mut judgements = if not_judged.is_none() { self.ask_rules(&event) } else { Vec::new() };
+        let mut judgements = match &not_judged {
+            None => ask(&event, &self.known),
+            Some(_) => Cow::Borrowed(&[][..]),
+        };
+        // What is not its own is ok.
+        let found = match &mut judgements {
+            Cow::Owned(found) => &mut found[..],
+            Cow::Borrowed(_) => &mut [],
+        };
+        if let Some(caveat) = &self.caveat {
+            let wrong = found.iter_mut().filter(|found| found.verdict == Verdict::Mismatch);
+            wrong.for_each(|found| found.evidence.push(caveat.clone()));
+        }
         let kernel = self.known.facts().map(|facts| facts.release.as_str());
-        self.baseline.mark(&mut judgements, kernel, self.scenario);
+        self.baseline.mark(found, kernel, self.scenario);
         let end = |walk: &Result<Translated, String>| match walk {
             Ok(walk) => Ok(walk.end),
             Err(why) => Err(why.clone()),
         };
-        let mut judged = Judged {
+        let judged = self.judged.insert(Judged {
             walk_end: self.known.translated().map(end),
             judgements,
             mode: None,
@@ -106,7 +122,7 @@ impl Analysis {
             not_judged,
             scenario: self.scenario,
             event,
-        };
+        });
         if let EventKind::Decision(decision) = &judged.event.kind
             && let Ok(replay) = replay(&self.known.replay_inputs(decision))
         {
@@ -115,20 +131,8 @@ impl Analysis {
             judged.expected_level = replay.level.filter(|_| judged.is_judged());
         }
         self.known.note(&judged.event.kind);
-        self.summary.count(&judged);
+        self.summary.count(judged);
         judged
-    }
-
-    fn ask_rules(&self, event: &Event) -> Vec<Judgement> {
-        let rules = to_ask(&event.kind);
-        // Most have something to say: so there is one allocation.
-        let mut judgements = Vec::with_capacity(rules.len().min(8));
-        judgements.extend(rules.iter().filter_map(|rule| (rule.judge)(event, &self.known)));
-        if let Some(caveat) = &self.caveat {
-            let wrong = judgements.iter_mut().filter(|found| found.verdict == Verdict::Mismatch);
-            wrong.for_each(|found| found.evidence.push(caveat.clone()));
-        }
-        judgements
     }
 
     /// Of a log it may be known why none of its walks can be judged, which is not said of each.

@@ -16,19 +16,25 @@ use crate::source::Skipped;
 #[derive(Default)]
 pub(super) struct Judge {
     analysis: Analysis,
-    /// What is shown; nothing once its reader has gone.
-    screen: Option<Box<dyn Sink>>,
-    /// What is written to files besides, by their names.
-    files: Vec<(String, Box<dyn Sink>)>,
+    outputs: Outputs,
     /// What is kept.
     #[cfg(feature = "live")]
     recording: Option<Recording>,
     /// Show what is about guests only if it is not ok; all is kept.
     only_wrong: bool,
-    /// Whoever read the standard output has gone.
-    unread: bool,
     /// When the last event was.
     now: u64,
+}
+
+/// Where it is shown.
+#[derive(Default)]
+struct Outputs {
+    /// What is shown; nothing once its reader has gone.
+    screen: Option<Box<dyn Sink>>,
+    /// What is written to files besides, by their names.
+    files: Vec<(String, Box<dyn Sink>)>,
+    /// Whoever read the standard output has gone.
+    unread: bool,
 }
 
 impl Judge {
@@ -40,12 +46,13 @@ impl Judge {
 
     /// Shows by this sink.
     pub(super) fn with(screen: Box<dyn Sink>) -> Self {
-        Self { screen: Some(screen), ..Self::default() }
+        let outputs = Outputs { screen: Some(screen), ..Outputs::default() };
+        Self { outputs, ..Self::default() }
     }
 
     /// Writes to a file as well.
     pub(super) fn also_write(&mut self, name: String, sink: Box<dyn Sink>) {
-        self.files.push((name, sink));
+        self.outputs.files.push((name, sink));
     }
 
     /// These findings are known.
@@ -55,14 +62,14 @@ impl Judge {
 
     /// What comes next is of this file.
     pub(super) fn source(&mut self, name: &str) -> io::Result<()> {
-        self.show(|screen| screen.source(name))
+        self.outputs.show(|screen| screen.source(name))
     }
 
     /// So much of a file was passed over.
     pub(super) fn skipped(&mut self, skipped: &Skipped) -> io::Result<()> {
         match skipped.count {
             0 => Ok(()),
-            _ => self.show(|screen| screen.skipped(skipped)),
+            _ => self.outputs.show(|screen| screen.skipped(skipped)),
         }
     }
 
@@ -89,11 +96,11 @@ impl Judge {
 
     /// Whether whoever read the output has gone.
     pub(super) fn is_unread(&self) -> bool {
-        self.unread
+        self.outputs.unread
     }
 
     /// Judges an event, keeps it and shows it.
-    pub(super) fn event(&mut self, event: Event) -> io::Result<Judged> {
+    pub(super) fn event(&mut self, event: Event) -> io::Result<&Judged> {
         self.now = event.time_ns;
         let judged = self.analysis.judge(event);
         #[cfg(feature = "live")]
@@ -104,7 +111,7 @@ impl Judge {
             && judged.event.kind.is_about_a_guest()
             && judged.verdict() == Verdict::Ok;
         if !is_hidden {
-            self.show(|screen| screen.event(&judged))?;
+            self.outputs.show(|screen| screen.event(judged))?;
         }
         Ok(judged)
     }
@@ -119,14 +126,16 @@ impl Judge {
         let mut summary = self.analysis.summary().clone();
         summary.shape = self.analysis.known().history().shape();
         summary.stale = self.analysis.stale();
-        self.show(|screen| screen.finish(&summary))
+        self.outputs.show(|screen| screen.finish(&summary))
     }
 
     /// The next file: its machine is another.
     pub(super) fn next_machine(&mut self) {
         self.analysis.forget_machine();
     }
+}
 
+impl Outputs {
     /// Writes to all files, and to the standard output. Its reader may leave, as `| head -1` does;
     /// that is no error, and changes no verdict. One that cannot be written does not keep the others
     /// from what is theirs.
@@ -176,7 +185,7 @@ mod live {
             path: &Path,
             rotation: Option<Rotation>,
         ) -> Result<()> {
-            if path.as_os_str() == "-" && self.screen.is_some() {
+            if path.as_os_str() == "-" && self.outputs.screen.is_some() {
                 bail!("-o -: the standard output is taken: name a file, or use `record -o -`");
             }
             self.recording = Some(Recording::create(path, rotation)?);
@@ -185,7 +194,7 @@ mod live {
 
         /// What comes next is of this run.
         pub(in crate::cli) fn run(&mut self, run: &Run) -> io::Result<()> {
-            self.show(|screen| screen.run(run))
+            self.outputs.show(|screen| screen.run(run))
         }
 
         /// What comes next was made by this scenario.
@@ -195,12 +204,12 @@ mod live {
 
         /// What came of a scenario.
         pub(in crate::cli) fn scenario(&mut self, result: &ScenarioResult) -> io::Result<()> {
-            self.show(|screen| screen.scenario(result))
+            self.outputs.show(|screen| screen.scenario(result))
         }
 
         /// Nothing comes for the moment.
         pub(in crate::cli) fn flush(&mut self) -> io::Result<()> {
-            self.show(|screen| screen.flush())
+            self.outputs.show(|screen| screen.flush())
         }
 
         /// Takes an event in that is not asked for: others are held against it.
@@ -217,7 +226,8 @@ mod live {
 
         /// Whether nobody sees or keeps what comes.
         pub(in crate::cli) fn is_in_vain(&self) -> bool {
-            self.screen.is_none() && self.recording.as_ref().is_none_or(Recording::has_failed)
+            self.outputs.screen.is_none()
+                && self.recording.as_ref().is_none_or(Recording::has_failed)
         }
 
         /// Ends the recording.

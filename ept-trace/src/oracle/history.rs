@@ -13,12 +13,12 @@ mod image;
 mod place;
 mod shape;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 
 use foldhash::fast::RandomState;
 
 pub use self::image::{Image, ROOT};
-use self::place::{Key, Place};
+use self::place::{Above, Changed, Key, Place};
 pub use self::shape::LevelShape;
 use self::shape::Shape;
 use super::spte::Mapping;
@@ -46,7 +46,7 @@ const LOG: u32 = 0;
 #[derive(Clone, Debug, Default)]
 pub struct History {
     vms: BTreeMap<u32, Tables>,
-    doubts: VecDeque<Doubt>,
+    doubts: Vec<Doubt>,
     /// The newest VM that was heard of.
     newest: u32,
     /// The history of VMs up to this one has a hole.
@@ -168,32 +168,37 @@ impl History {
             }
             return;
         };
-        if !self.is_whole(vm, change.from_start) {
+        let tables = if let Some(tables) = self.vms.get_mut(&vm) {
+            tables
+        } else {
+            let fresh = self.fresh(vm, change.from_start);
+            self.vms.entry(vm).or_insert(fresh)
+        };
+        if !tables.is_whole {
             return;
         }
-        let Some(tables) = self.vms.get_mut(&vm) else { return };
+        if !change.from_start {
+            self.drop_tables(vm);
+            return;
+        }
         let before = tables.places.len();
         let key = Key::new(as_id, change.level, change.gfn);
-        let above = tables.above(key);
-        let left = tables.entries(key);
         let stays = old == new;
-        let mut fault = None;
-        if let Some(old) = old {
-            let is_there =
-                if stays { tables.mark(key, old, change.new) } else { tables.take(key, old) };
-            if is_there {
-                self.doubts.retain(|doubt| stays || !doubt.is_cleared_by(vm, key, old));
-            } else if !above.is_unknown {
-                fault = Some(Fault::Missing);
-            }
+        let is_set = new.is_some() && !stays;
+        let Changed { is_missing, left, held } = if stays {
+            tables.mark(key, old, change.new)
+        } else {
+            let is_paid = new.is_some_and(|new| pay(&mut self.doubts, vm, key, new));
+            tables.replace(key, old, (is_set && !is_paid).then_some(change.new))
+        };
+        if let Some(old) = old.filter(|_| !stays && !is_missing) {
+            self.doubts.retain(|doubt| !doubt.is_cleared_by(vm, key, old));
         }
-        if let Some(new) = new
-            && !stays
-        {
-            if !pay(&mut self.doubts, vm, key, new) {
-                tables.put(key, change.new, old);
-            }
-            fault = fault.or_else(|| tables.fault_in(key, above));
+        // What is taken away as it was told is right wherever it was.
+        let above = if is_missing || is_set { tables.above(key) } else { Above::default() };
+        let mut fault = (is_missing && !above.is_unknown).then_some(Fault::Missing);
+        if is_set {
+            fault = fault.or_else(|| above.fault_of(key, held));
         }
         self.places = self.places + tables.places.len() - before;
         let is_too_large = tables.places.len() > MOST_PLACES;
@@ -212,7 +217,7 @@ impl History {
             let tables = above.tables;
             let is_final = false;
             let doubt = Doubt { finding, vm, key, old, stays, tables, is_final, is_sure };
-            self.doubts.push_back(doubt);
+            self.doubts.push(doubt);
         }
         if self.doubts.len() > MOST_DOUBTS {
             self.tear();
@@ -227,18 +232,13 @@ impl History {
         self.doubts.retain(|doubt| doubt.vm != vm || doubt.is_final);
     }
 
-    /// Whether everything was seen of a VM.
-    fn is_whole(&mut self, vm: u32, from_start: bool) -> bool {
-        if self.vms.len() >= MOST_VMS && !self.vms.contains_key(&vm) {
+    /// The tables of a VM that is heard of for the first time.
+    fn fresh(&mut self, vm: u32, from_start: bool) -> Tables {
+        if self.vms.len() >= MOST_VMS {
             self.tear();
         }
         let is_whole = from_start && self.torn_to.is_none_or(|torn_to| vm > torn_to);
-        let fresh = Tables { is_whole, ..Tables::default() };
-        let was_whole = self.vms.entry(vm).or_insert(fresh).is_whole;
-        if was_whole && !from_start {
-            self.drop_tables(vm);
-        }
-        was_whole && from_start
+        Tables { is_whole, ..Tables::default() }
     }
 
     /// Whatever stood in doubt of a VM stays so.
@@ -280,14 +280,14 @@ impl History {
         if self.doubts.is_empty() {
             return;
         }
-        let mut rest = VecDeque::new();
+        let mut rest = Vec::new();
         for doubt in std::mem::take(&mut self.doubts) {
             let tables = self.vms.get_mut(&doubt.vm);
             if tables.as_ref().is_some_and(|tables| !doubt.stands(doubt.vm, tables)) {
                 continue;
             }
             if !is_certain(&doubt) {
-                rest.push_back(doubt);
+                rest.push(doubt);
                 continue;
             }
             if !doubt.is_sure {
@@ -347,7 +347,7 @@ fn is_nearly(entry: u64, left: &[u64]) -> bool {
 
 /// An entry is put in: clears the doubts that had it there already. Whether it was taken out again
 /// as well.
-fn pay(doubts: &mut VecDeque<Doubt>, vm: u32, key: Key, entry: Mapping) -> bool {
+fn pay(doubts: &mut Vec<Doubt>, vm: u32, key: Key, entry: Mapping) -> bool {
     let mut was_taken = false;
     doubts.retain(|doubt| {
         let is_of_it = doubt.finding.fault == Fault::Missing

@@ -55,10 +55,11 @@ impl Known {
             EventKind::ConfigureMmu(configured) => self.configured = Some(*configured),
             _ => {}
         }
-        self.translated = match event {
-            EventKind::Walk(walk) => Some(translate(walk, self)),
-            _ => None,
-        };
+        if let EventKind::Walk(walk) = event {
+            self.translated = Some(translate(walk, self));
+        } else {
+            self.translated = None;
+        }
     }
 
     /// Takes in an observation with its time, before it is judged: what it tells of the entries.
@@ -72,8 +73,12 @@ impl Known {
         self.history.follow(event, has_bit || is_told);
     }
 
-    /// Takes in an observation, after it was judged: what it tells of the vCPUs.
+    /// Takes in an observation, after it was judged: what it tells of the vCPUs, and of frames.
     pub fn note(&mut self, event: &EventKind) {
+        // Of these there are millions, and they tell nothing of either.
+        if let EventKind::SpteChange(_) = event {
+            return;
+        }
         self.vcpus.note(event);
         self.frames.note(event);
     }

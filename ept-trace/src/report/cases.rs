@@ -44,9 +44,10 @@ pub(super) enum Answer {
 /// The test cases of a source.
 pub(super) fn cases(digest: &Digest, number: usize) -> Vec<Case<'_>> {
     let Some(source) = digest.sources.get(number) else { return vec![] };
+    let rules = source.rules();
     let mut cases = vec![completeness(source)];
     for rule in RULES {
-        let counts = source.rules.get(rule.id).copied().unwrap_or_default();
+        let counts = rules.get(rule.id).copied().unwrap_or_default();
         let groups = digest.findings.of(number, rule.id);
         let (answer, message) = judge(counts, &groups);
         let name = format!("{} {}", rule.id, rule.name);

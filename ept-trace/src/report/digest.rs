@@ -6,7 +6,9 @@ mod machine;
 mod tally;
 mod timeline;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::ptr;
 
 pub(super) use self::complaints::Complaints;
 pub(super) use self::findings::{Example, Findings, Group, Piece};
@@ -62,8 +64,10 @@ pub(super) struct Source {
     pub events: u64,
     /// Time of the first and of the last, in nanoseconds.
     pub span: Option<(u64, u64)>,
-    /// What each rule said.
-    pub rules: Tally<Counts>,
+    /// What each rule said of single observations.
+    rules: Tally<Counts>,
+    /// What the rules said of many alike, and of how many.
+    shared: Vec<(&'static [Judgement], u64)>,
     /// The machine, as it was known last.
     pub machine: Option<Machine>,
     /// The hooks, as they were set last.
@@ -139,6 +143,35 @@ impl Source {
         lines
     }
 
+    /// What each rule said.
+    pub(super) fn rules(&self) -> BTreeMap<&'static str, Counts> {
+        let own = self.rules.iter().map(|(rule, counts)| (rule, *counts));
+        let mut rules: BTreeMap<_, Counts> = own.collect();
+        for (said, times) in &self.shared {
+            for judgement in *said {
+                rules.entry(judgement.rule).or_default().add(judgement, *times);
+            }
+        }
+        rules
+    }
+
+    /// The rules said this. What they say of many alike is summed up in the end.
+    fn said(&mut self, judged: &Judged) {
+        match &judged.judgements {
+            Cow::Borrowed(said) => {
+                match self.shared.iter_mut().find(|(known, _)| ptr::eq(*known, *said)) {
+                    Some((_, times)) => *times += 1,
+                    None => self.shared.push((said, 1)),
+                }
+            }
+            Cow::Owned(said) => {
+                for judgement in said {
+                    self.rules.of(judgement.rule).add(judgement, 1);
+                }
+            }
+        }
+    }
+
     fn interrupted(&mut self, time_ns: u64, what: &str) {
         if self.interruptions.len() < Self::MOST_INTERRUPTIONS {
             self.interruptions.push(Interruption { time_ns, what: Plain::of(what) });
@@ -170,7 +203,7 @@ impl Source {
 }
 
 impl Counts {
-    fn add(&mut self, judgement: &Judgement) {
+    fn add(&mut self, judgement: &Judgement, times: u64) {
         let count = match judgement.verdict {
             Verdict::Ok => &mut self.ok,
             Verdict::Advisory => &mut self.advisory,
@@ -178,7 +211,7 @@ impl Counts {
             Verdict::Mismatch if judgement.known.is_some() => &mut self.known,
             Verdict::Mismatch => &mut self.mismatch,
         };
-        *count += 1;
+        *count += times;
     }
 
     /// Answers of any kind.
@@ -242,37 +275,38 @@ impl Digest {
         if let Some(kind) = kind(&judged.event.kind) {
             *self.events.of(kind) += 1;
         }
-        let (number, source) = self.current();
+        let (number, _) = self.current();
+        let source = &mut self.sources[number];
         source.event(&judged.event);
-        for judgement in &judged.judgements {
-            source.rules.of(judgement.rule).add(judgement);
-        }
-        for judgement in &judged.judgements {
+        source.said(judged);
+        for judgement in &*judged.judgements {
             if judgement.verdict != Verdict::Ok {
                 self.findings.add(number, judged, judgement);
             }
         }
-        if matches!(judged.event.kind, EventKind::Walk(_)) {
-            *self.walks.entry(ended(judged)).or_default() += 1;
+        match &judged.event.kind {
+            EventKind::Walk(_) => *self.walks.entry(ended(judged)).or_default() += 1,
+            EventKind::Complaint { .. } | EventKind::VmcsDump(_) => {
+                self.complaints.event(number, &judged.event);
+            }
+            _ => {}
         }
-        self.complaints.event(number, &judged.event);
         self.timeline.event(number, judged);
     }
 
     /// What each rule said, of all sources.
     pub(super) fn rules(&self) -> BTreeMap<&'static str, Counts> {
         let mut rules = BTreeMap::new();
-        for (rule, counts) in self.sources.iter().flat_map(|source| source.rules.iter()) {
+        for (rule, counts) in self.sources.iter().flat_map(Source::rules) {
             let sum: &mut Counts = rules.entry(rule).or_default();
-            *sum = sum.sum(*counts);
+            *sum = sum.sum(counts);
         }
         rules
     }
 
     /// What all of them said.
     pub(super) fn total(&self) -> Counts {
-        let counts = self.sources.iter().flat_map(|source| source.rules.iter());
-        counts.fold(Counts::default(), |sum, (_, counts)| sum.sum(*counts))
+        self.rules().into_values().fold(Counts::default(), Counts::sum)
     }
 
     /// The source that is being read, and its number.

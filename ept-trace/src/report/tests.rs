@@ -13,7 +13,7 @@ use crate::model::{
 
 fn judged(time_ns: u64, kind: EventKind, judgements: Vec<Judgement>) -> Judged {
     let event = Event { time_ns, kind };
-    Judged { judgements, ..Judged::of(event) }
+    Judged { judgements: judgements.into(), ..Judged::of(event) }
 }
 
 fn says(verdict: Verdict, message: String) -> Judgement {
@@ -126,6 +126,21 @@ fn losses_and_long_texts_are_bounded_and_counted() {
 }
 
 #[test]
+fn what_is_said_of_many_alike_is_counted_with_what_is_said_of_one() {
+    let mut digest = Digest::default();
+    let shared: &[_] = vec![says(Verdict::Ok, "as all".to_owned())].leak();
+    for time_ns in 1..=3 {
+        let event = Event { time_ns, kind: EventKind::End };
+        digest.event(&Judged { judgements: shared.into(), ..Judged::of(event) });
+    }
+    digest.event(&judged(4, EventKind::End, vec![says(Verdict::Ok, "its own".to_owned())]));
+    digest.event(&judged(5, EventKind::End, vec![says(Verdict::Advisory, "its own".to_owned())]));
+    let counts = digest.rules()["EPT103"];
+    assert_eq!((counts.ok, counts.advisory, counts.all()), (4, 1, 5));
+    assert_eq!(digest.total(), counts);
+}
+
+#[test]
 fn changes_of_entries_are_counted_and_make_no_lane() {
     let mut digest = Digest::default();
     let change = || EventKind::SpteChange(SpteChange { vm: Some(1), ..SpteChange::default() });
@@ -133,7 +148,7 @@ fn changes_of_entries_are_counted_and_make_no_lane() {
     assert_eq!(digest.timeline.of(0).count(), 0);
     digest.event(&judged(2, change(), vec![says(Verdict::Mismatch, "wrong".to_owned())]));
     assert_eq!(digest.timeline.of(0).next().unwrap().marks.len(), 1);
-    assert_eq!(digest.events.get("changes of entries"), Some(&2));
+    assert_eq!(digest.events.iter().collect::<Vec<_>>(), [("changes of entries", &2)]);
     assert_eq!(digest.walks, BTreeMap::<Ended, u64>::new());
 }
 

@@ -17,7 +17,7 @@
 
 use super::Rule;
 use super::history::place;
-use crate::model::{Event, EventKind, Evidence, Judgement, Vendor, Verdict};
+use crate::model::{Event, EventKind, Evidence, Judgement, SpteChange, Vendor, Verdict};
 use crate::oracle::Known;
 
 pub(super) const RULE: Rule =
@@ -32,12 +32,17 @@ const PAT: u64 = 1 << 12;
 /// Bits 51:12.
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 
+/// Whether a large page is mapped.
+pub(super) fn is_about(change: &SpteChange) -> bool {
+    (2..=3).contains(&change.level) && change.new & PAGE_SIZE != 0 && change.new & RIGHTS != 0
+}
+
 fn judge(event: &Event, known: &Known) -> Option<Judgement> {
     let EventKind::SpteChange(change) = &event.kind else { return None };
-    let entry = change.new;
-    if !(2..=3).contains(&change.level) || entry & PAGE_SIZE == 0 || entry & RIGHTS == 0 {
+    if !is_about(change) {
         return None;
     }
+    let entry = change.new;
     let pat = if *known.vendor() == Vendor::Svm { PAT } else { 0 };
     let address = entry & ADDRESS & !known.encryption_mask() & !pat;
     let frames = 1_u64 << (9 * (change.level - 1));
@@ -58,7 +63,6 @@ fn judge(event: &Event, known: &Known) -> Option<Judgement> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::SpteChange;
 
     fn judged(level: u8, gfn: u64, new: u64) -> Option<Verdict> {
         let kind = EventKind::SpteChange(SpteChange { gfn, level, new, ..SpteChange::default() });

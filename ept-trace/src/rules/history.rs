@@ -1,8 +1,30 @@
 //! What the rules about changes of entries have in common.
 
-use super::Rule;
+use std::borrow::Cow;
+
+use super::{Rule, ept401, ept402, ept404};
 use crate::model::{Event, EventKind, Evidence, Judgement, SpteChange, Verdict};
 use crate::oracle::{Fault, Finding, Known};
+
+/// What the rules about history say of a change that fits, which nearly all do.
+pub(super) static FITS: [Judgement; 3] =
+    [fitting(&ept401::RULE), fitting(&ept402::RULE), fitting(&ept404::RULE)];
+
+const fn fitting(rule: &Rule) -> Judgement {
+    Judgement {
+        rule: rule.id,
+        verdict: Verdict::Ok,
+        message: Cow::Borrowed("the change fits to those before it"),
+        evidence: Vec::new(),
+        known: None,
+    }
+}
+
+/// Whether the change that is being judged fits, and nothing is wrong with those before it.
+pub(super) fn fits(known: &Known) -> bool {
+    let history = known.history();
+    history.fits() == Some(true) && history.findings().is_empty() && history.unexplained().is_none()
+}
 
 /// What a rule says of the history at a moment: what is certain by now, else whether the change fits.
 pub(super) fn judge(
@@ -31,7 +53,7 @@ pub(super) fn judge(
     }
     let EventKind::SpteChange(_) = event.kind else { return None };
     let fits = known.history().fits()?;
-    fits.then(|| rule.says(Verdict::Ok, "the change fits to those before it", vec![]))
+    fits.then(|| fitting(rule))
 }
 
 /// Where a change was made.
@@ -102,6 +124,15 @@ pub(super) mod samples {
     pub fn judge(rule: &Rule, edit: impl FnOnce(&mut Vec<EventKind>)) -> Option<Verdict> {
         let mut kinds = healthy();
         edit(&mut kinds);
+        let mut worst = None;
+        follow(kinds, |event, known| {
+            worst = worst.max((rule.judge)(event, known).map(|judgement| judgement.verdict));
+        });
+        worst
+    }
+
+    /// Each of the changes, with what is known at it.
+    pub fn follow(kinds: Vec<EventKind>, mut each: impl FnMut(&Event, &Known)) {
         let kvm = KvmState {
             shadow_mmu_writable_mask: Fact::known(1 << 58, "test"),
             ..KvmState::default()
@@ -115,12 +146,11 @@ pub(super) mod samples {
         };
         let mut known = Known::default();
         known.learn(&EventKind::Facts(Box::new(facts)));
-        let verdicts = kinds.into_iter().zip(1..).filter_map(|(kind, time_ns)| {
+        for (kind, time_ns) in kinds.into_iter().zip(1..) {
             let event = Event { time_ns, kind };
             known.learn(&event.kind);
             known.follow(&event);
-            (rule.judge)(&event, &known).map(|judgement| judgement.verdict)
-        });
-        verdicts.max()
+            each(&event, &known);
+        }
     }
 }

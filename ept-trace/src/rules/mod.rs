@@ -103,12 +103,27 @@ const OF_CHANGES: &[Rule] = &[ept401::RULE, ept402::RULE, ept403::RULE, ept404::
 
 /// The rules to ask about an observation. There are millions of walks and of changes in a log, and to
 /// ask all rules of each costs more than to read it.
-pub fn to_ask(of: &EventKind) -> &'static [Rule] {
+fn to_ask(of: &EventKind) -> &'static [Rule] {
     match of {
         EventKind::Walk(_) => OF_WALKS,
         EventKind::SpteChange(_) => OF_CHANGES,
         _ => RULES,
     }
+}
+
+/// What the rules say of an observation. Nearly all changes fit, and of those the same is said.
+pub fn ask(event: &Event, known: &Known) -> Cow<'static, [Judgement]> {
+    if let EventKind::SpteChange(change) = &event.kind
+        && history::fits(known)
+        && !ept403::is_about(change)
+    {
+        return Cow::Borrowed(&history::FITS);
+    }
+    let rules = to_ask(&event.kind);
+    // Most have something to say: so there is one allocation.
+    let mut judgements = Vec::with_capacity(rules.len().min(8));
+    judgements.extend(rules.iter().filter_map(|rule| (rule.judge)(event, known)));
+    Cow::Owned(judgements)
 }
 
 impl Rule {
@@ -176,6 +191,30 @@ mod tests {
         };
         assert_eq!(ids(OF_WALKS), family("EPT3"));
         assert_eq!(ids(OF_CHANGES), family("EPT4"));
+    }
+
+    #[test]
+    fn what_is_said_of_a_change_that_fits_is_what_its_rules_say() {
+        let is_shared = |kinds| {
+            let mut is_shared = Vec::new();
+            history::samples::follow(kinds, |event, known| {
+                let rules = to_ask(&event.kind).iter();
+                let said: Vec<_> = rules.filter_map(|rule| (rule.judge)(event, known)).collect();
+                let asked = ask(event, known);
+                assert_eq!(asked, said);
+                is_shared.push(matches!(asked, Cow::Borrowed(_)));
+            });
+            is_shared
+        };
+        let mut kinds = history::samples::healthy();
+        assert_eq!(is_shared(kinds.clone())[..14], [true; 14], "VM and stream end after that");
+        if let EventKind::SpteChange(change) = &mut kinds[2] {
+            change.new |= 1 << 7;
+        }
+        assert!(!is_shared(kinds.clone())[2], "of a large page another rule speaks as well");
+        kinds.remove(3);
+        let wrong = is_shared(kinds);
+        assert!(wrong[2..4].iter().all(|is_shared| !is_shared), "{wrong:?}");
     }
 
     #[test]

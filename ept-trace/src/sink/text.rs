@@ -247,7 +247,7 @@ impl<W: Write> Sink for Text<W> {
             write!(self.out, "  {}", self.verdict(verdict))?;
         }
         writeln!(self.out)?;
-        for judgement in &judged.judgements {
+        for judgement in &*judged.judgements {
             if judgement.verdict != Verdict::Ok {
                 self.judgement(judgement)?;
             }

@@ -1,9 +1,8 @@
 //! Several files of one incident, as one stream in the order of time.
 
-use std::collections::VecDeque;
 use std::io;
 use std::sync::mpsc::{Receiver, sync_channel};
-use std::thread;
+use std::{thread, vec};
 
 use super::{Skipped, Source, Told};
 use crate::model::Event;
@@ -29,7 +28,7 @@ pub enum Next {
 
 struct File {
     told: Receiver<io::Result<Told>>,
-    events: VecDeque<Event>,
+    events: vec::IntoIter<Event>,
     has_ended: bool,
 }
 
@@ -61,14 +60,17 @@ impl Merge {
                     }
                 }
             });
-            File { told, events: VecDeque::new(), has_ended: false }
+            File { told, events: Vec::new().into_iter(), has_ended: false }
         });
         Self { files: files.collect() }
     }
 
-    /// The next file that has to be asked before it is known which event comes first.
-    fn asked(&self) -> Option<usize> {
-        self.files.iter().position(|file| file.events.is_empty() && !file.has_ended)
+    /// The file whose event comes first; while that is not known, the next one to be asked for more.
+    fn first(&self) -> Option<usize> {
+        let open = self.files.iter().enumerate().filter(|(_, file)| !file.has_ended);
+        // Of those at the same time, the file that was named first.
+        let when = |file: &File| file.events.as_slice().first().map(|event| event.time_ns);
+        open.min_by_key(|(_, file)| when(file)).map(|(index, _)| index)
     }
 }
 
@@ -76,11 +78,15 @@ impl Iterator for Merge {
     type Item = Next;
 
     fn next(&mut self) -> Option<Next> {
-        while let Some(index) = self.asked() {
+        loop {
+            let index = self.first()?;
             let file = &mut self.files[index];
+            if let Some(event) = file.events.next() {
+                return Some(Next::Event(index, event));
+            }
             match file.told.recv() {
                 Ok(Ok(told)) => {
-                    file.events = told.events.into();
+                    file.events = told.events.into_iter();
                     if told.skipped.count > 0 {
                         return Some(Next::Skipped(index, told.skipped));
                     }
@@ -92,17 +98,13 @@ impl Iterator for Merge {
                 Err(_) => file.has_ended = true,
             }
         }
-        // Of those at the same time, the file that was named first.
-        let heads = self.files.iter().enumerate();
-        let heads = heads.filter_map(|(index, file)| Some((file.events.front()?.time_ns, index)));
-        let (_, index) = heads.min()?;
-        let event = self.files[index].events.pop_front()?;
-        Some(Next::Event(index, event))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::VecDeque;
+
     use super::*;
     use crate::model::EventKind;
 

@@ -47,7 +47,7 @@ fn report(format: Format, files: &[File]) -> String {
         }
         report.skipped(&file.skipped).unwrap();
         for event in &file.events {
-            report.event(&analysis.judge(event.clone())).unwrap();
+            report.event(analysis.judge(event.clone())).unwrap();
         }
         analysis.summary_mut().shape.extend(file.shape.clone());
         for scenario in file.run.iter().flat_map(|checked| &checked.scenarios) {
@@ -138,7 +138,7 @@ fn a_stream_without_a_file_is_of_this_machine() {
         let mut report = Report::new(&mut out, format);
         let mut analysis = Analysis::default();
         for event in clean().remove(0).events {
-            report.event(&analysis.judge(event)).unwrap();
+            report.event(analysis.judge(event)).unwrap();
         }
         report.finish(analysis.summary()).unwrap();
         assert!(String::from_utf8(out).unwrap().contains("this machine"), "{format:?}");

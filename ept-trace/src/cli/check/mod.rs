@@ -282,7 +282,7 @@ fn judge_event(
 ) -> Result<()> {
     let of = begun.iter().rev().find(|(began, _)| *began <= event.time_ns);
     judge.run_scenario(of.map(|(_, scenario)| scenario.name()));
-    outcome.note(&judge.event(event)?);
+    outcome.note(judge.event(event)?);
     Ok(())
 }
 

@@ -59,7 +59,7 @@ impl Tables {
             return Some(ROOT.0);
         }
         let parent = key.above()?;
-        match self.entries(parent)[..] {
+        match *self.entries(parent) {
             [entry] => Mapping::of(entry, parent.level()).filter(|to| to.is_table),
             _ => None,
         }

@@ -1,5 +1,7 @@
 //! Places in the tables of a VM, and the entries that they hold.
 
+use std::collections::hash_map::Entry;
+
 use smallvec::SmallVec;
 
 use super::{Fault, Tables};
@@ -19,14 +21,11 @@ pub(super) struct Key {
     packed: u64,
 }
 
-/// The entries at a place; there is hardly ever more than one.
-pub(super) type Held = SmallVec<[u64; 1]>;
-
 /// What is at a place.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Place {
-    /// The entries that are not empty, as they were told last.
-    pub(super) entries: Held,
+    /// The entries that are not empty, as they were told last; there is hardly ever more than one.
+    pub(super) entries: SmallVec<[u64; 1]>,
     /// There was a table here.
     had_table: bool,
     /// A table here has entries that nobody told.
@@ -42,6 +41,17 @@ pub(super) struct Above {
     pub(super) had_table: bool,
     /// One has entries that nobody told, or nothing is said of it any more.
     pub(super) is_unknown: bool,
+}
+
+/// What a change has made of a place.
+#[derive(Debug, Default)]
+pub(super) struct Changed {
+    /// The entry that was to be replaced is not there.
+    pub(super) is_missing: bool,
+    /// The entries that were there before, of a change that may be wrong.
+    pub(super) left: Vec<u64>,
+    /// How many there are now.
+    pub(super) held: usize,
 }
 
 impl Key {
@@ -86,7 +96,38 @@ fn frames(level: u8) -> u64 {
     }
 }
 
+impl Above {
+    /// What is wrong with a place that holds so many entries: they are more than there are tables
+    /// for it.
+    pub(super) fn fault_of(self, key: Key, held: usize) -> Option<Fault> {
+        key.parent()?;
+        if self.is_unknown || held <= self.tables {
+            return None;
+        }
+        Some(match self {
+            Self { tables: 1.., .. } => Fault::Occupied,
+            Self { had_table: true, .. } => Fault::Zapped,
+            _ => Fault::NeverLinked,
+        })
+    }
+}
+
 impl Place {
+    /// Puts an entry in; before, there was `old`. Whether it leads to a table.
+    fn put(&mut self, level: u8, entry: u64, old: Option<Mapping>) -> bool {
+        let is_table = Mapping::of(entry, level).is_some_and(|new| new.is_table);
+        self.entries.push(entry);
+        self.had_table |= is_table;
+        // A page is split: the entries of the new table are made from it, and not told.
+        self.is_unknown |= is_table && old.is_some_and(|old| !old.is_table);
+        is_table
+    }
+
+    /// Which of its entries leads there.
+    fn index_of(&self, level: u8, to: Mapping) -> Option<usize> {
+        self.entries.iter().position(|entry| Mapping::of(*entry, level) == Some(to))
+    }
+
     /// Where its entries lead.
     pub(super) fn mappings(&self, level: u8) -> impl Iterator<Item = Mapping> {
         self.entries.iter().filter_map(move |entry| Mapping::of(*entry, level))
@@ -95,72 +136,81 @@ impl Place {
 
 impl Tables {
     /// The entries at a place that are not empty.
-    pub(super) fn entries(&self, key: Key) -> Held {
-        self.places.get(&key).map_or_else(Held::new, |place| Held::from_slice(&place.entries))
+    pub(super) fn entries(&self, key: Key) -> &[u64] {
+        self.places.get(&key).map_or(&[], |place| &place.entries)
     }
 
     /// The tables that a place is in; of roots nothing is known.
     pub(super) fn above(&self, key: Key) -> Above {
-        let at = key.parent().and_then(|parent| Some((parent, self.places.get(&parent)?)));
-        at.map_or_else(Above::default, |(parent, at)| Above {
+        let Some(parent) = key.parent() else { return Above::default() };
+        let Some(at) = self.places.get(&parent) else { return Above::default() };
+        Above {
             tables: at.mappings(parent.level()).filter(|entry| entry.is_table).count(),
             had_table: at.had_table,
             is_unknown: at.is_unknown,
-        })
-    }
-
-    /// An entry still leads where it did, and is another: whether it is there.
-    pub(super) fn mark(&mut self, key: Key, stays: Mapping, entry: u64) -> bool {
-        let Some(place) = self.places.get_mut(&key) else { return false };
-        let Some(index) = place.mappings(key.level()).position(|at| at == stays) else {
-            return false;
-        };
-        place.entries[index] = entry;
-        true
-    }
-
-    /// Takes an entry out, if it is there.
-    pub(super) fn take(&mut self, key: Key, entry: Mapping) -> bool {
-        let Some(place) = self.places.get_mut(&key) else { return false };
-        let Some(index) = place.mappings(key.level()).position(|at| at == entry) else {
-            return false;
-        };
-        place.entries.swap_remove(index);
-        self.shape.take(key.level(), entry.is_table);
-        if place.entries.is_empty() && !place.had_table {
-            self.places.remove(&key);
         }
-        true
     }
 
-    /// Puts an entry in that leads somewhere; before, there was `old`.
-    pub(super) fn put(&mut self, key: Key, entry: u64, old: Option<Mapping>) {
-        let place = self.places.entry(key).or_default();
-        place.entries.push(entry);
-        let is_table = Mapping::of(entry, key.level()).is_some_and(|new| new.is_table);
-        self.shape.put(key.level(), is_table);
-        place.had_table |= is_table;
-        // A page is split: the entries of the new table are made from it, and not told.
-        place.is_unknown |= is_table && old.is_some_and(|old| !old.is_table);
+    /// An entry still leads where it did, and is another.
+    pub(super) fn mark(&mut self, key: Key, stays: Option<Mapping>, entry: u64) -> Changed {
+        let Some(stays) = stays else { return Changed::default() };
+        let place = self.places.get_mut(&key);
+        let at = place.and_then(|place| {
+            let index = place.index_of(key.level(), stays)?;
+            place.entries.get_mut(index)
+        });
+        match at {
+            Some(at) => {
+                *at = entry;
+                Changed::default()
+            }
+            None => {
+                Changed { is_missing: true, left: self.entries(key).to_vec(), ..Changed::default() }
+            }
+        }
     }
 
-    /// What is wrong with a place: it holds more entries than there are tables for it.
+    /// Takes an entry out, if it is there, and puts one in.
+    pub(super) fn replace(&mut self, key: Key, old: Option<Mapping>, new: Option<u64>) -> Changed {
+        let level = key.level();
+        let mut at = match self.places.entry(key) {
+            Entry::Occupied(at) => at,
+            Entry::Vacant(at) => {
+                if let Some(entry) = new {
+                    let place = at.insert(Place::default());
+                    self.shape.put(level, place.put(level, entry, old));
+                }
+                let held = usize::from(new.is_some());
+                return Changed { is_missing: old.is_some(), left: Vec::new(), held };
+            }
+        };
+        let place = at.get_mut();
+        let taken = old.and_then(|old| Some((place.index_of(level, old)?, old)));
+        if let (Some((_, old)), None, [_]) = (taken, new, &place.entries[..])
+            && !place.had_table
+        {
+            self.shape.take(level, old.is_table);
+            at.remove();
+            return Changed::default();
+        }
+        let left = place.entries.to_vec();
+        if let Some((index, old)) = taken {
+            self.shape.take(level, old.is_table);
+            place.entries.swap_remove(index);
+            // What is empty and had no table is forgotten, as above.
+            place.is_unknown &= place.had_table || !place.entries.is_empty();
+        }
+        if let Some(entry) = new {
+            self.shape.put(level, place.put(level, entry, old));
+        }
+        let held = place.entries.len();
+        Changed { is_missing: old.is_some() && taken.is_none(), left, held }
+    }
+
+    /// What is wrong with a place.
     pub(super) fn fault_at(&self, key: Key) -> Option<Fault> {
-        self.fault_in(key, self.above(key))
-    }
-
-    /// The same, where the tables that it is in are known already.
-    pub(super) fn fault_in(&self, key: Key, above: Above) -> Option<Fault> {
-        key.parent()?;
         let held = self.places.get(&key).map_or(0, |place| place.entries.len());
-        if above.is_unknown || held <= above.tables {
-            return None;
-        }
-        Some(match above {
-            Above { tables: 1.., .. } => Fault::Occupied,
-            Above { had_table: true, .. } => Fault::Zapped,
-            _ => Fault::NeverLinked,
-        })
+        self.above(key).fault_of(key, held)
     }
 
     /// After a finding nothing more is said of the same table.

@@ -98,7 +98,7 @@ impl History {
         let Some(tables) = self.vms.get(&LOG) else { return Ok(entries) };
         for level in (1..=root_level.min(5)).rev() {
             let held = tables.entries(Key::new(0, level, gfn));
-            match held[..] {
+            match *held {
                 [] => break,
                 [entry] => {
                     entries.push(entry);

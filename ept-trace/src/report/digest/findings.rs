@@ -112,6 +112,7 @@ impl Findings {
     const MOST_NEXT: usize = 2;
 
     /// Takes in what is not ok.
+    #[cold]
     pub(super) fn add(&mut self, source: usize, judged: &Judged, judgement: &Judgement) {
         let Judgement { rule, verdict, .. } = *judgement;
         let known = judgement.known.as_deref().map(Plain::of);

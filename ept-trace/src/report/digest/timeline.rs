@@ -138,7 +138,7 @@ impl Lane {
                 }
             }
         }
-        for judgement in &judged.judgements {
+        for judgement in &*judged.judgements {
             let (rule, verdict) = (judgement.rule, judgement.verdict);
             if verdict == Verdict::Ok {
                 continue;

@@ -8,7 +8,7 @@ use crate::oracle::{Absent, End};
 
 fn judged(micros: u64, kind: EventKind, judgements: Vec<Judgement>) -> Judged {
     let event = Event { time_ns: 1_000_000_000 + micros * 1000, kind };
-    Judged { judgements, ..Judged::of(event) }
+    Judged { judgements: judgements.into(), ..Judged::of(event) }
 }
 
 fn says(rule: &'static str, verdict: Verdict, message: &str) -> Judgement {

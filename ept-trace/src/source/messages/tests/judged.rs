@@ -43,7 +43,8 @@ fn judged(rule: &str, log: &str, facts: Option<KernelFacts>) -> Vec<Judgement> {
         let kind = EventKind::Facts(Box::new(facts));
         analysis.judge(Event { time_ns: 0, kind });
     }
-    let judgements = told(log).into_iter().flat_map(|event| analysis.judge(event).judgements);
+    let judgements =
+        told(log).into_iter().flat_map(|event| analysis.judge(event).judgements.to_vec());
     judgements.filter(|judgement| judgement.rule == rule).collect()
 }
 
