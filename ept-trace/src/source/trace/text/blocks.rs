@@ -4,7 +4,7 @@ use std::io::{self, Read};
 
 /// Large enough that the cutting costs nothing, small enough for a cache, and for some thousands of
 /// events.
-const SIZE: usize = 256 << 10;
+const SIZE: usize = 512 << 10;
 
 /// Some lines.
 #[derive(Debug, Default)]
@@ -41,12 +41,23 @@ impl Blocks {
         if self.has_ended {
             return self.error.take().map_or(Ok(None), Err);
         }
-        bytes.clear();
-        bytes.reserve(SIZE);
-        bytes.append(&mut self.rest);
-        let room = SIZE - bytes.len();
-        self.error = self.input.by_ref().take(room as u64).read_to_end(&mut bytes).err();
-        self.has_ended = bytes.len() < SIZE;
+        // What is in it already is written over, and only what it lacks is made.
+        bytes.resize(SIZE, 0);
+        let mut length = self.rest.len();
+        bytes[..length].copy_from_slice(&self.rest);
+        self.rest.clear();
+        while length < SIZE && !self.has_ended {
+            match self.input.read(&mut bytes[length..]) {
+                Ok(0) => self.has_ended = true,
+                Ok(read) => length += read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    self.error = Some(error);
+                    self.has_ended = true;
+                }
+            }
+        }
+        bytes.truncate(length);
         if bytes.is_empty() {
             return self.error.take().map_or(Ok(None), Err);
         }
