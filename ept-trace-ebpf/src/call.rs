@@ -63,6 +63,10 @@ pub fn wanted() -> bool {
     if config.filter_tgid == 0 {
         return true;
     }
+    if config.pidns_ino == 0 {
+        // A kernel without pid namespaces has its own numbers alone.
+        return (bpf_get_current_pid_tgid() >> 32) as u32 == config.filter_tgid;
+    }
     // By the numbers of the namespace that the filter was given in: in a container they are not
     // the kernel's own.
     let mut here = bpf_pidns_info { pid: 0, tgid: 0 };

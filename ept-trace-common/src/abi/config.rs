@@ -31,7 +31,7 @@ impl Field {
 pub struct Config {
     /// The pid namespace that `filter_tgid` is a number of: device of its file in nsfs.
     pub pidns_dev: u64,
-    /// And inode.
+    /// And inode; 0 on a kernel without pid namespaces.
     pub pidns_ino: u64,
     /// Only this process counts; 0 for all.
     pub filter_tgid: u32,

@@ -29,6 +29,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use kvm_ioctls::Kvm;
 
+use super::memory::Memory;
 use super::random::SplitMix64;
 use crate::model::{Case, CaseOutcome};
 
@@ -191,6 +192,16 @@ pub struct Host<'a> {
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct Skip(String);
+
+/// Takes memory away, whoever uses it: it is zeros from now on.
+fn discard(memory: &Memory, at: u64, size: u64) -> Result<()> {
+    memory.advise(at, size, libc::MADV_DONTNEED).map_err(|err| match err.raw_os_error() {
+        Some(libc::ENOSYS) => {
+            Skip("this kernel has no madvise (CONFIG_ADVISE_SYSCALLS)".to_owned()).into()
+        }
+        _ => anyhow::Error::new(err).context("madvise"),
+    })
+}
 
 impl Host<'_> {
     /// Runs a case. Its random choices are its own, whatever ran before it.

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail};
 
 use super::machine::{BASE, Machine};
 use super::step::{PAGE, Step, Target, Writer, mark};
-use super::{Case, Host, Skip};
+use super::{Case, Host, Skip, discard};
 use crate::guest::memory::Memory;
 use crate::guest::random::SplitMix64;
 use crate::guest::vm::Vm;
@@ -84,7 +84,7 @@ fn protected(host: &Host<'_>, mut random: SplitMix64) -> Result<()> {
             Some(Action::Unprotect) => memory.set_writable(0, size, true).context("mprotect"),
             Some(Action::Discard(pages, time)) => {
                 for page in pages {
-                    memory.advise(page * PAGE, PAGE, libc::MADV_DONTNEED).context("madvise")?;
+                    discard(memory, page * PAGE, PAGE)?;
                     memory.set_word(page * PAGE, found(*page, time + 1));
                 }
                 Ok(())

@@ -7,11 +7,11 @@ use std::cell::Cell;
 use std::thread;
 use std::time::Instant;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
 use super::machine::{Arena, BASE, Machine};
 use super::step::{PAGE, Step, Target, Writer, mark};
-use super::{Case, Host, churn};
+use super::{Case, Host, churn, discard};
 use crate::guest::memory::Memory;
 use crate::guest::random::SplitMix64;
 use crate::guest::vm::{Slot, Vm};
@@ -79,8 +79,7 @@ fn zapped(host: &Host<'_>, mut random: SplitMix64) -> Result<u64> {
 /// The host discards all pages, or deletes the slot and makes it anew.
 fn zap(vm: &Vm, arena: Arena, discards: bool) -> Result<()> {
     if discards {
-        let memory = vm.memory(arena.slot.memory);
-        return memory.advise(0, arena.slot.size, libc::MADV_DONTNEED).context("madvise");
+        return discard(vm.memory(arena.slot.memory), 0, arena.slot.size);
     }
     vm.set_slot(Slot { size: 0, ..arena.slot })?;
     vm.set_slot(arena.slot)
