@@ -20,7 +20,7 @@ use super::judge::Judge;
 use super::output::{OutputArgs, print};
 use super::recording::RotationArgs;
 use crate::kernel::Filter;
-use crate::live::{Ahead, Options, Session, drop_privileges, preflight};
+use crate::live::{Ahead, Options, Session, drop_privileges, preflight, runtime};
 use crate::model::{Event, EventKind};
 
 /// The arguments of `watch`.
@@ -192,8 +192,7 @@ fn is_decision(event: &Event) -> bool {
 
 /// Watches until told to stop.
 pub(super) fn run(args: Args) -> Result<Exit> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(watch(args))
+    runtime()?.block_on(watch(args))
 }
 
 async fn watch(args: Args) -> Result<Exit> {

@@ -5,6 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use caps::Capability;
+use tokio::runtime::{Builder, Runtime};
 
 use super::privileges::{has, perf_is_for_admins};
 
@@ -35,9 +36,24 @@ pub fn preflight() -> Result<(), CannotRun> {
                 .to_owned(),
         ));
     }
-    // What waits for signals and child processes is told by them.
-    UnixStream::pair().map_err(|err| CannotRun(format!("no Unix sockets (CONFIG_UNIX): {err}")))?;
-    Ok(())
+    has_unix_sockets()
+}
+
+/// What runs the tasks of a verb.
+///
+/// # Errors
+///
+/// [`CannotRun`] on a kernel without Unix sockets; or if the system has no room for it.
+pub fn runtime() -> anyhow::Result<Runtime> {
+    // Without them tokio panics.
+    has_unix_sockets()?;
+    Ok(Builder::new_current_thread().enable_all().build()?)
+}
+
+/// What waits for signals and child processes is told by them.
+fn has_unix_sockets() -> Result<(), CannotRun> {
+    let pair = UnixStream::pair();
+    pair.map(drop).map_err(|err| CannotRun(format!("no Unix sockets (CONFIG_UNIX): {err}")))
 }
 
 /// The capabilities without which nothing can be watched, with what each is for. Others only make

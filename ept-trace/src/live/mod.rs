@@ -11,7 +11,7 @@ mod object;
 mod privileges;
 mod session;
 
-pub use error::{CannotRun, preflight};
+pub use error::{CannotRun, preflight, runtime};
 pub use janitor::serve as serve_janitor;
 pub use object::{OBJECT, ProgramSize, program_sizes};
 pub use privileges::{Ahead, drop_privileges};

@@ -28,7 +28,7 @@ use super::judge::Judge;
 use super::output::{self, print};
 use crate::guest::{Ended, Guest, Host, Runner, Scenario, Settings, run as run_guest};
 use crate::kernel::Filter;
-use crate::live::{Ahead, CannotRun, Options, Session, clock, drop_privileges, preflight};
+use crate::live::{Ahead, CannotRun, Options, Session, clock, drop_privileges, preflight, runtime};
 use crate::model::{Case, CaseOutcome, Event, EventKind};
 
 /// Drives the guests and judges.
@@ -41,9 +41,8 @@ pub(super) fn run(args: &Args) -> Result<Exit> {
         print(&list)?;
         return Ok(Exit::Clean);
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     if args.unwatched {
-        return runtime.block_on(unwatched::run(args));
+        return runtime()?.block_on(unwatched::run(args));
     }
     let is_scenario = |name: &str| name.parse::<Scenario>().is_ok();
     let is_terminal = io::stdout().is_terminal();
@@ -54,7 +53,9 @@ pub(super) fn run(args: &Args) -> Result<Exit> {
     judge.run(&place::here(command.clone()))?;
     let mut outcome = Outcome::new(args.may_be_refused());
     let mut kept = None;
-    let ran = runtime.block_on(check(args, seed, &mut judge, &mut outcome, &mut kept));
+    let ran = runtime().and_then(|runtime| {
+        runtime.block_on(check(args, seed, &mut judge, &mut outcome, &mut kept))
+    });
     // What could not be run is in every report, and so is why.
     let why = match &ran {
         Ok(()) => CaseOutcome::Skipped("KVM does not let go of the guests before".to_owned()),
