@@ -1,7 +1,9 @@
 //! What faults were resolved to: the frame and the level of each guest frame, as long as nothing has
 //! taken it away.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+
+use foldhash::fast::RandomState;
 
 use crate::model::{EventKind, Requested, Walk};
 
@@ -9,22 +11,26 @@ use crate::model::{EventKind, Requested, Walk};
 /// known is not judged.
 const MOST_REMEMBERED: usize = 1 << 18;
 
-/// By VM, root, the root's role (that of system-management mode is another) and guest frame.
-type Key = (u32, u64, Option<u32>, u64);
+/// By root, the root's role (that of system-management mode is another) and guest frame.
+type Key = (u64, Option<u32>, u64);
+
+/// `mmu_invalidate_seq` and the generation of the memslots.
+type Moment = (u64, u64);
 
 /// What faults were resolved to.
 #[derive(Clone, Debug, Default)]
 pub struct Frames {
-    resolved: BTreeMap<Key, Resolved>,
+    vms: BTreeMap<u32, Resolved>,
+    /// How many frames that are, of all VMs.
+    count: usize,
 }
 
-/// What a fault was resolved to, and when.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Resolved {
-    /// What was requested.
-    pub requested: Requested,
-    /// `mmu_invalidate_seq` and the generation of the memslots.
-    at: (u64, u64),
+/// The faults of a VM since the host has taken a page away, or the memslots have changed: those before
+/// tell nothing any more.
+#[derive(Clone, Debug)]
+struct Resolved {
+    since: Moment,
+    frames: HashMap<Key, Requested, RandomState>,
 }
 
 impl Frames {
@@ -34,45 +40,61 @@ impl Frames {
         if let Some(requested) = walk.requested {
             return is_frame(requested).then_some((requested, "kvm_mmu_spte_requested"));
         }
-        let resolved = self.resolved.get(&key(walk)?)?;
-        let is_same = resolved.at == moment(walk)?;
-        is_same.then_some((resolved.requested, "kvm_mmu_spte_requested, an earlier fault"))
+        let resolved = self.vms.get(&walk.vm)?;
+        let requested = *resolved.frames.get(&key(walk)?)?;
+        let is_same = resolved.since == moment(walk)?;
+        is_same.then_some((requested, "kvm_mmu_spte_requested, an earlier fault"))
     }
 
     /// Keeps what an observation tells.
     pub fn note(&mut self, event: &EventKind) {
         match event {
             EventKind::Walk(walk) => {
-                let (Some(key), Some(requested), Some(at)) =
+                if let (Some(key), Some(requested), Some(at)) =
                     (key(walk), walk.requested, moment(walk))
-                else {
-                    return;
-                };
-                if self.resolved.len() >= MOST_REMEMBERED {
-                    self.resolved.clear();
-                }
-                if walk.races.is_empty() && !walk.sampled && is_frame(requested) {
-                    self.resolved.insert(key, Resolved { requested, at });
-                } else {
-                    self.resolved.remove(&key);
+                {
+                    let is_certain = walk.races.is_empty() && !walk.sampled && is_frame(requested);
+                    self.resolve(walk.vm, at, key, is_certain.then_some(requested));
                 }
             }
             EventKind::VmGone { vm } => {
-                // VMs may come and go by the hundred: only what is of this one is looked at.
-                let all = (*vm, 0, None, 0)..=(*vm, u64::MAX, Some(u32::MAX), u64::MAX);
-                self.resolved.extract_if(all, |_, _| true).for_each(drop);
+                let gone = self.vms.remove(vm);
+                self.count -= gone.map_or(0, |resolved| resolved.frames.len());
             }
             // A fault that was not seen may have mapped it otherwise.
-            EventKind::Loss { .. } | EventKind::Gap { .. } => self.resolved.clear(),
+            EventKind::Loss { .. } | EventKind::Gap { .. } => self.forget(),
             _ => {}
         }
+    }
+
+    fn resolve(&mut self, vm: u32, at: Moment, key: Key, requested: Option<Requested>) {
+        if self.count >= MOST_REMEMBERED {
+            self.forget();
+        }
+        let fresh = || Resolved { since: at, frames: HashMap::default() };
+        let resolved = self.vms.entry(vm).or_insert_with(fresh);
+        self.count -= resolved.frames.len();
+        if resolved.since != at {
+            resolved.since = at;
+            resolved.frames.clear();
+        }
+        match requested {
+            Some(requested) => resolved.frames.insert(key, requested),
+            None => resolved.frames.remove(&key),
+        };
+        self.count += resolved.frames.len();
+    }
+
+    fn forget(&mut self) {
+        self.vms.clear();
+        self.count = 0;
     }
 }
 
 /// Of L2 neither root nor frame stays what it is: L1 changes its tables when it likes.
 fn key(walk: &Walk) -> Option<Key> {
     let role = walk.roles.first().copied();
-    (!walk.nested).then_some((walk.vm, walk.root_hpa?, role, walk.gpa >> 12))
+    (!walk.nested).then_some((walk.root_hpa?, role, walk.gpa >> 12))
 }
 
 /// KVM has no frame for MMIO and for what failed, and marks that by bits that no frame has.
@@ -80,7 +102,7 @@ fn is_frame(requested: Requested) -> bool {
     requested.pfn >> 52 == 0
 }
 
-fn moment(walk: &Walk) -> Option<(u64, u64)> {
+fn moment(walk: &Walk) -> Option<Moment> {
     walk.notifier_seq.zip(walk.slots_generation)
 }
 
@@ -125,6 +147,25 @@ mod tests {
         ] {
             assert_eq!(known(&other), None, "{other:?}");
         }
+    }
+
+    #[test]
+    fn what_tells_nothing_any_more_is_not_kept() {
+        let mut frames = Frames::default();
+        let mut note = |number: u64, notifier_seq| {
+            let walk = Walk {
+                root_hpa: Some(number << 12),
+                notifier_seq: Some(notifier_seq),
+                requested: Some(REQUESTED),
+                ..walk()
+            };
+            frames.note(&EventKind::Walk(Box::new(walk)));
+            (frames.count, frames.vms[&1].frames.len())
+        };
+        assert_eq!((1..=3).map(|root| note(root, 7)).last(), Some((3, 3)));
+        assert_eq!((4..=9).map(|root| note(root, root + 8)).last(), Some((1, 1)));
+        frames.note(&EventKind::VmGone { vm: 1 });
+        assert_eq!((frames.count, frames.vms.len()), (0, 0));
     }
 
     #[test]
