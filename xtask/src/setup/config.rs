@@ -103,7 +103,9 @@ mod tests {
     fn what_is_asked_is_enough() {
         assert_eq!(config(str::to_owned).lacks("kvm_intel"), []);
         assert!(asked().iter().all(|ask| !ask.loss.is_empty()));
-        assert_eq!(asked().iter().filter(|ask| !ask.is_required).count(), 11);
+        assert_eq!(lacks("CONFIG_UNIX=y", ""), [("CONFIG_UNIX", true)]);
+        let off = "# CONFIG_ADVISE_SYSCALLS is not set";
+        assert_eq!(lacks("CONFIG_ADVISE_SYSCALLS=y", off), [("CONFIG_ADVISE_SYSCALLS", false)]);
     }
 
     #[test]
