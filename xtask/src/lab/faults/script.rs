@@ -101,7 +101,7 @@ pub fn before(scenarios: &[Scenario], number: usize) -> (usize, Part) {
 
 /// The script for all of `scenarios`.
 pub fn script(scenarios: &[Scenario]) -> String {
-    let mut script = "set -o pipefail\n".to_owned();
+    let mut script = String::new();
     for (number, scenario) in scenarios.iter().enumerate() {
         let check = scenario.fault.check;
         let usual = format!("{CHECK} {PATIENCE} {check}");
